@@ -1,0 +1,1 @@
+"""What touches hosts: connections, the read-only look, the ledger, the steps."""

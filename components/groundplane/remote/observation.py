@@ -1,0 +1,162 @@
+"""One read-only look at every host, before anything is registered.
+
+    seen = observe(hosts, Expect(stack="lab-metal"))
+    seen.token("cp1", "node")   # the recorded token while the step holds, else a fresh one
+
+All hosts at once, one connection each; the same look serves the whole program run.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from groundplane.remote.connect import Host, HostUnreachable, address_of
+from groundplane.remote.facts import Certificate, HostSeen, Member, Node
+from groundplane.remote.ledger import Drift
+
+__all__ = ["Expect", "HostSeen", "HostUnreachable", "Observation", "observe"]
+
+LOOK_SECONDS = 20
+NODE_STEP = "node"  # the step that makes a host a node of the cluster
+
+
+@dataclass(frozen=True)
+class Expect:
+    """What a look is for: whose ledger counts as ours, and what to try from each host.
+
+    `node_addresses` (host name -> address) is where the API server and etcd of a control plane
+    are asked; `ports` are those whose owners are looked up; `mirrors` are URLs tried from the
+    host, through `proxy` where set.
+    """
+
+    stack: str
+    node_addresses: Mapping[str, str] = field(default_factory=dict)
+    mirrors: tuple[str, ...] = ()
+    proxy: str = ""
+    ports: tuple[int, ...] = (6443, 2379, 2380, 10250, 10256, 10257, 10259)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All hosts as they were at one moment, by name, each seen or unreachable and why."""
+
+    stack: str
+    hosts: Mapping[str, HostSeen | HostUnreachable]
+    _fresh: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
+
+    def seen(self, host: str) -> HostSeen | None:
+        """What the host showed; None when it did not answer."""
+        found = self.hosts[host]
+        return found if isinstance(found, HostSeen) else None
+
+    def unreachable(self, host: str) -> bool:
+        """True: its steps keep their old inputs, since nothing can be said of them."""
+        return self.seen(host) is None
+
+    def conforms(self, host: str, step: str) -> bool:
+        """True when this stack applied the step there and all that it rests on still holds."""
+        seen = self.seen(host)
+        if seen is None or (entry := seen.ledger.get(step)) is None:
+            return False
+        return entry.stack == self.stack and not any(d.step == step for d in seen.drift)
+
+    def token(self, host: str, step: str) -> str:
+        """The recorded token while the step conforms, else a fresh one: the step runs again.
+
+        Random, since one derived from facts misses a wiped host. Within one observation the same
+        question has the same answer.
+        """
+        seen = self.seen(host)
+        if seen is not None and self.conforms(host, step):
+            return seen.ledger[step].token
+        return self._fresh.setdefault((host, step), secrets.token_hex(8))
+
+    def drift(self, host: str) -> list[Drift]:
+        """The facts that no longer hold, of steps of this stack."""
+        seen = self.seen(host)
+        if seen is None:
+            return []
+        ours = {name for name, entry in seen.ledger.items() if entry.stack == self.stack}
+        return [drift for drift in seen.drift if drift.step in ours]
+
+    def ours(self, host: str) -> bool:
+        """True when this stack applied anything there."""
+        seen = self.seen(host)
+        return seen is not None and any(e.stack == self.stack for e in seen.ledger.values())
+
+    def joined(self, host: str) -> bool:
+        """True when the host is a node of this stack's cluster, or was half made one."""
+        seen = self.seen(host)
+        if seen is None or not self.ours(host):
+            return False
+        return NODE_STEP in seen.ledger or bool(seen.cluster_data)
+
+    def blank(self, host: str) -> bool:
+        """True when the host answers and carries no cluster's data and nobody's ledger."""
+        seen = self.seen(host)
+        return seen is not None and not (seen.ledger or seen.cluster_data or seen.record)
+
+    def foreign(self, host: str) -> bool:
+        """True when it belongs to another stack, or carries cluster data that nobody recorded."""
+        seen = self.seen(host)
+        if seen is None:
+            return False
+        others = any(entry.stack != self.stack for entry in seen.ledger.values())
+        return others or (bool(seen.cluster_data) and not self.ours(host))
+
+    def living(self, control_planes: Iterable[str]) -> list[str]:
+        """Those of the given control planes that serve: they answer, and so does their etcd."""
+        return [
+            name
+            for name in control_planes
+            if (seen := self.seen(name)) is not None
+            and self.joined(name)
+            and seen.etcd is not None
+            and seen.etcd.healthy
+        ]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The etcd members as a control plane with a quorum lists them; else any; else none."""
+        views = [s.etcd for s in self._ours() if s.etcd is not None and s.etcd.members]
+        views.sort(key=lambda etcd: not etcd.healthy)
+        return views[0].members if views else ()
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The Nodes as the first control plane that answers lists them."""
+        return next((s.nodes for s in self._ours() if s.nodes is not None), ())
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """etcd's alarms (NOSPACE, CORRUPT), from all members that answered."""
+        return tuple(sorted({a for s in self._ours() if s.etcd for a in s.etcd.alarms}))
+
+    def expiring(self, host: str, within: timedelta) -> list[Certificate]:
+        """Certificates on the host that end within this time, soonest first."""
+        seen = self.seen(host)
+        limit = datetime.now(UTC) + within
+        found = [c for c in seen.certificates if c.not_after < limit] if seen else []
+        return sorted(found, key=lambda certificate: certificate.not_after)
+
+    def _ours(self) -> list[HostSeen]:
+        return [s for s in map(self.seen, self.hosts) if s is not None and self.joined(s.name)]
+
+
+_looks: dict[object, Observation] = {}
+
+
+def observe(hosts: Sequence[Host], expect: Expect) -> Observation:
+    """Look at all hosts; the second time a program asks the same, the same observation."""
+    key = (repr(expect), *((h.name, address_of(h), h.sudo) for h in hosts))
+    if key not in _looks:
+        _looks[key] = look(hosts, expect)
+    return _looks[key]
+
+
+def look(hosts: Sequence[Host], expect: Expect) -> Observation:
+    """Look at all hosts now, all at once; bounded by LOOK_SECONDS."""
+    raise NotImplementedError
