@@ -1,0 +1,170 @@
+"""The catalogue: the only place where a version, an address or a digest stands.
+
+`catalogue.yaml` beside this file is the product's; a stack may lay a file of the same form over it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from groundplane.errors import CatalogueError
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ARCHITECTURES = ("amd64", "arm64")
+
+
+class Part(BaseModel):
+    """One thing that is downloaded: where its files are, and what they must be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    default: str
+    files: dict[str, str]
+    sha256: dict[str, dict[str, dict[str, Sha256]]]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    parts: dict[str, Part]
+    images: dict[str, dict[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class File:
+    """One file to download: its URL, and the SHA-256 in hex that it must have."""
+
+    url: str
+    sha256: str
+
+
+class HasDownloads(Protocol):
+    """What `with_mirror` needs of `spec.Mirrors`."""
+
+    @property
+    def downloads(self) -> str | None: ...
+
+
+def with_mirror(url: str, mirrors: HasDownloads | None) -> str:
+    """The URL under which the mirror, if there is one, holds what `url` names."""
+    if mirrors is None or mirrors.downloads is None:
+        return url
+    parts = urlsplit(url)
+    return f"{mirrors.downloads.rstrip('/')}/{parts.netloc}{parts.path}"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, to compare it by: "1.36.4" -> (1, 36, 4)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def minor(version: str) -> str:
+    """The release line of a version: "1.36.4" -> "1.36"."""
+    return ".".join(version.split(".")[:2])
+
+
+class Catalogue:
+    """Versions, addresses and digests, looked up by name. Unknown ones raise CatalogueError."""
+
+    def __init__(self, data: Mapping[str, Any], place: str = "catalogue") -> None:
+        """`data` as catalogue.yaml has it; `place` names its file in errors."""
+        self._raw, self.place = data, place
+        try:
+            self._data = _Data.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise CatalogueError(
+                f"{place}: {'.'.join(map(str, first['loc'])) or 'the file'}",
+                first["msg"],
+                "What is installed on hosts is looked up here",
+                "Write it as groundplane's own catalogue.yaml does.",
+            ) from None
+
+    def parts(self) -> list[str]:
+        """The names of all parts."""
+        return sorted(self._data.parts)
+
+    def _part(self, part: str) -> Part:
+        if part not in self._data.parts:
+            raise CatalogueError(
+                self.place, f"no part {part!r}", "", f"It knows {', '.join(self.parts())}."
+            )
+        return self._data.parts[part]
+
+    def versions(self, part: str) -> list[str]:
+        """The versions whose digests are known, oldest first."""
+        return sorted(self._part(part).sha256, key=release)
+
+    def default(self, part: str) -> str:
+        """The version that is taken when none is asked for."""
+        return self._part(part).default
+
+    def knows(self, part: str, version: str, arch: str) -> bool:
+        """Whether all files of this version are known for this architecture."""
+        found = self._part(part)
+        return set(found.files) <= set(found.sha256.get(version, {}).get(arch, {}))
+
+    def file(self, part: str, version: str, key: str, arch: str) -> File:
+        """The file `key` ("kubeadm", "archive", ...) of a part, for "amd64" or "arm64"."""
+        found = self._part(part)
+        digest = found.sha256.get(version, {}).get(arch, {}).get(key)
+        if key not in found.files or digest is None:
+            what = f"no {key} of {part} {version} for {arch}"
+            if key not in found.files:
+                known = f"Files of {part}: {', '.join(sorted(found.files))}."
+            else:
+                versions = [v for v in self.versions(part) if self.knows(part, v, arch)]
+                known = f"Known for {arch}: {', '.join(versions) or 'none'}."
+            raise CatalogueError(
+                self.place,
+                what,
+                "Nothing is installed whose digest is not known",
+                f"{known} Others can be added by a catalogue of the stack's own.",
+            )
+        return File(found.files[key].format(version=version, arch=arch), digest)
+
+    def files(self, part: str, version: str, arch: str) -> dict[str, File]:
+        """All files of a part, by key."""
+        return {key: self.file(part, version, key, arch) for key in self._part(part).files}
+
+    def image(self, name: str, version: str) -> str:
+        """The image that a Kubernetes version wants: image("pause", "1.36.4")."""
+        images = self._data.images.get(name, {})
+        if minor(version) not in images:
+            raise CatalogueError(
+                self.place,
+                f"no image {name!r} for Kubernetes {minor(version)}",
+                "",
+                f"Known: {', '.join(sorted(images)) or 'none of this name'}.",
+            )
+        return images[minor(version)]
+
+    def merge(self, overlay: Mapping[str, Any], place: str = "the overlay") -> Catalogue:
+        """This catalogue with another's entries over its own. `place` names the other's file."""
+        if not isinstance(overlay, Mapping):
+            raise CatalogueError(
+                place, "not a catalogue", "", "It must hold `parts:`, as groundplane's own does."
+            )
+        return Catalogue(_over(self._raw, overlay), place)
+
+
+def _over(below: Any, above: Any) -> Any:
+    """Mappings are merged key by key; anything else is replaced."""
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {**below, **{key: _over(below.get(key), value) for key, value in above.items()}}
+
+
+@cache
+def product() -> Catalogue:
+    """The catalogue of this release of groundplane."""
+    import yaml  # half of a short command's import time, and only needed here
+
+    text = Path(__file__).with_name("catalogue.yaml").read_text(encoding="utf-8")
+    return Catalogue(yaml.safe_load(text), "groundplane/catalogue.yaml")

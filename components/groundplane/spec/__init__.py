@@ -1,0 +1,50 @@
+"""All that a user describes: the models, the files they stand in, and what is checked."""
+
+from groundplane.errors import Finding, SpecError
+from groundplane.spec.models import (
+    ApiServer,
+    Audit,
+    Backup,
+    Cluster,
+    Component,
+    Containerd,
+    Endpoint,
+    Host,
+    Jump,
+    Kubernetes,
+    Mirrors,
+    Preflight,
+    PrivateRegistry,
+    Proxy,
+    S3Target,
+    SshTarget,
+    Taint,
+    Target,
+    immutable,
+)
+from groundplane.spec.spec import Spec
+
+__all__ = [
+    "ApiServer",
+    "Audit",
+    "Backup",
+    "Cluster",
+    "Component",
+    "Containerd",
+    "Endpoint",
+    "Finding",
+    "Host",
+    "Jump",
+    "Kubernetes",
+    "Mirrors",
+    "Preflight",
+    "PrivateRegistry",
+    "Proxy",
+    "S3Target",
+    "Spec",
+    "SpecError",
+    "SshTarget",
+    "Taint",
+    "Target",
+    "immutable",
+]

@@ -1,0 +1,402 @@
+"""The models of all that a user writes: hosts and a cluster.
+
+In YAML the keys are camelCase, in Python they are snake_case. Each field's docstring is its
+description in the JSON schema, in the reference and, where nothing better is known, in errors.
+`where` says in which file a field of the cluster may stand (see `load`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
+
+from groundplane.spec import values as v
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+SITE = {"where": "site"}
+PLATFORM = {"where": "platform"}
+
+
+class Model(BaseModel):
+    """What all models share: no unknown keys, no change after the check."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+    )
+
+
+class Jump(Model):
+    """The machine through which a host is reached by SSH."""
+
+    address: v.Address = Field(examples=["192.0.2.1"])
+    """Where the jump host answers SSH."""
+    user: v.Text = "root"
+    """The user to log in as."""
+    port: Port = 22
+    """The port of SSH."""
+    key: v.Text | None = Field(None, examples=["~/.ssh/id_ed25519"])
+    """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
+    host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
+    """Its public host key in authorized_keys form. Without it anyone on the network can pose as
+    the jump host."""
+
+
+class Taint(Model):
+    """What keeps pods away from a node unless they tolerate it."""
+
+    key: v.LabelKey = Field(examples=["example.org/dedicated"])
+    """The taint's key."""
+    value: v.LabelValue = ""
+    """The taint's value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(examples=["NoSchedule"])
+    """What happens to pods that do not tolerate it."""
+
+
+class Host(Model):
+    """One machine that is to become a node."""
+
+    name: v.Name = Field(examples=["rack1-n4"])
+    """The host's name; its node in the cluster has the same."""
+    address: v.Address = Field(examples=["192.0.2.14"])
+    """Where the host answers SSH: an IP address or a DNS name."""
+    node_address: v.IPAddress = Field(default_factory=lambda data: data["address"])
+    """The IP address by which the nodes reach each other: kubelet, etcd and the endpoint use it.
+    The same as `address` unless given."""
+    second_node_address: v.IPAddress | None = None
+    """The node's address of the other family, where the cluster has ranges of two."""
+    interface: v.Interface | None = Field(None, examples=["eno1", "52:54:00:12:34:56"])
+    """The network interface that holds the node's address, by name or by MAC address. Without it,
+    the one that holds the address is found on the host."""
+    user: v.Text = "root"
+    """The user to log in as."""
+    port: Port = 22
+    """The port of SSH."""
+    key: v.Text | None = Field(None, examples=["~/.ssh/id_ed25519"])
+    """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
+    host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
+    """The host's public key in authorized_keys form. Without it anyone on the network can pose as
+    this host."""
+    jump: Jump | None = None
+    """The machine through which this one is reached, when it cannot be reached directly."""
+    sudo: bool = Field(default_factory=lambda data: data["user"] != "root")
+    """Whether commands run through `sudo`, which must not ask for a password. True unless the user
+    is root."""
+    role: Literal["control-plane", "worker"] = Field(examples=["worker"])
+    """What the host is in the cluster."""
+    labels: dict[v.LabelKey, v.LabelValue] = Field({}, examples=[{"example.org/disk": "ssd"}])
+    """Labels of the node."""
+    taints: list[Taint] = []
+    """Taints of the node."""
+    failure_domain: v.Name | None = Field(None, examples=["rack1"])
+    """What fails together: a rack, a power feed, a room. Becomes the node's label
+    topology.kubernetes.io/zone."""
+    state: Literal["present", "maintenance", "lost"] = "present"
+    """`maintenance`: cordoned and drained, and left alone. `lost`: the machine is gone for good;
+    nothing tries to reach it, and the cluster forgets it."""
+
+
+class Kubernetes(Model):
+    """The version of Kubernetes."""
+
+    version: v.Version = Field(examples=["1.36.4"])
+    """The control planes' version. Changed by patches, or by one minor upwards."""
+    workers: v.Version = Field(
+        default_factory=lambda data: data["version"], examples=["1.35.8"]
+    )
+    """The workers' version: at most three minors older than the control planes, never newer. The
+    same unless given."""
+
+
+class Endpoint(Model):
+    """Where the cluster's API is reached, whichever control plane is alive."""
+
+    address: v.Address = Field(examples=["192.0.2.10"])
+    """The address that clients and nodes use. It cannot change later."""
+    mode: Literal["managed", "external"] = "managed"
+    """`managed`: keepalived holds the address on one of the control planes, and HAProxy spreads
+    the requests. `external`: a load balancer of yours sends it to port 6443 of all control
+    planes."""
+    port: Port = Field(default_factory=lambda data: 8443 if data["mode"] == "managed" else 6443)
+    """The port that clients and nodes use. It cannot change later. 8443 when managed, because the
+    API servers hold 6443 on the same hosts; 6443 when external."""
+    router_id: Annotated[int, Field(ge=1, le=255)] | None = Field(None, examples=[51])
+    """VRRP's virtual router id, for a managed endpoint. Two clusters in one network segment with
+    the same one would take the address from each other."""
+    interface: v.Interface | None = Field(None, examples=["eno1"])
+    """The control planes' interface that holds the address, by name. Without it, the one with the
+    node's address."""
+
+    @property
+    def host_port(self) -> str:
+        """ADDRESS:PORT, an IPv6 address in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL that a kubeconfig names."""
+        return f"https://{self.host_port}"
+
+
+class Mirrors(Model):
+    """Where hosts fetch what they install, when not from its makers."""
+
+    downloads: v.Url | None = Field(None, examples=["http://mirror.example.org:8080"])
+    """A server that holds https://HOST/PATH under /HOST/PATH. What comes from it is checked against
+    the catalogue's digests, so it need not be trusted."""
+    images: dict[v.RegistryName, v.Url] = Field(
+        {}, examples=[{"registry.k8s.io": "http://mirror.example.org:5000"}]
+    )
+    """For an image registry, the registry that is asked first in its place."""
+
+
+class Proxy(Model):
+    """The HTTP proxy through which hosts reach downloads and image registries."""
+
+    http: v.Url | None = Field(None, examples=["http://proxy.example.org:3128"])
+    """The proxy for http URLs."""
+    https: v.Url | None = Field(None, examples=["http://proxy.example.org:3128"])
+    """The proxy for https URLs."""
+    no_proxy: list[v.NoProxy] = Field([], examples=[["10.0.0.0/8", ".example.org"]])
+    """What is reached directly, besides the cluster's own ranges, hosts, endpoint and domain."""
+
+
+class PrivateRegistry(Model):
+    """An image registry that wants credentials, or whose certificate no public CA signed."""
+
+    address: v.RegistryName = Field(examples=["registry.example.org:5000"])
+    """HOST or HOST:PORT, as image names begin."""
+    ca: v.Certificate | None = Field(None, examples=["registry-ca.pem"])
+    """The CA of its certificate in PEM form, or the path to it from the folder of the stack."""
+    username: v.Text | None = None
+    """Its user. The password is the stack's secret `groundplane:registryPassword`."""
+    password: SkipJsonSchema[Any] = Field(None, exclude=True, repr=False)
+
+
+class ApiServer(Model):
+    """Settings of kube-apiserver."""
+
+    extra_args: dict[str, v.FlagValue] = Field({}, examples=[{"max-requests-inflight": 800}])
+    """Its flags, without the dashes before them."""
+    cert_sans: list[v.Address] = Field([], examples=[["api.example.org"]])
+    """Further names and addresses in its certificate. The endpoint and the control planes are in
+    it anyhow."""
+    feature_gates: dict[str, bool] = Field({}, examples=[{"MutatingAdmissionPolicy": True}])
+    """Its feature gates."""
+
+
+class Component(Model):
+    """Settings of kube-controller-manager or kube-scheduler."""
+
+    extra_args: dict[str, v.FlagValue] = Field({}, examples=[{"v": 3}])
+    """Its flags, without the dashes before them."""
+
+
+class Containerd(Model):
+    """Settings of the container runtime."""
+
+    version: v.Version | None = Field(None, examples=["2.3.4"])
+    """Its version. Without it the catalogue's default, which moves with releases of groundplane;
+    `groundplane init` writes one."""
+    restrict_oom_score_adj: bool = False
+    """Keep containers from a lower OOM score than containerd has. Needed where containerd itself
+    may not lower it, as in a container without CAP_SYS_RESOURCE."""
+
+
+class Audit(Model):
+    """The API server's audit log, in /var/log/kubernetes/audit on each control plane."""
+
+    level: Literal["none", "metadata", "request"] = "metadata"
+    """`none`: no log. `metadata`: who did what to which object and when, without reads by the
+    system's own components. `request`: the objects as sent too, except Secrets, ConfigMaps and
+    tokens."""
+    policy: dict[str, Any] | None = None
+    """A whole audit.k8s.io/v1 Policy in place of the level."""
+    max_age_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """Days for which old log files are kept."""
+    max_backups: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Number of old log files that are kept."""
+    max_size_mib: Annotated[int, Field(ge=1, le=10240)] = 100
+    """Size in MiB at which a new log file is begun."""
+
+
+class SshTarget(Model):
+    """A directory on another machine, reached by SSH from the control planes."""
+
+    address: v.Address = Field(examples=["192.0.2.200"])
+    """Where it answers SSH."""
+    user: v.Text = Field("root", examples=["backup"])
+    """The user to log in as."""
+    port: Port = 22
+    """The port of SSH."""
+    key: v.Text = Field(examples=["~/.ssh/backup_ed25519"])
+    """Path to the private key, from the folder of the stack. It is copied to the control planes:
+    give it no right but to write there."""
+    host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
+    """Its public host key in authorized_keys form."""
+    path: v.Text = Field(examples=["/srv/backup/metal"])
+    """The directory; it must exist."""
+
+    @model_validator(mode="after")
+    def _absolute(self) -> SshTarget:
+        if not self.path.startswith("/"):
+            raise v.Bad("path is not absolute", "Write one from / on.")
+        return self
+
+
+class S3Target(Model):
+    """A bucket that speaks S3. Its secret key is the stack's secret `groundplane:backupSecretKey`."""
+
+    endpoint: v.Url = Field(examples=["https://s3.example.org"])
+    """The URL of the object store, without the bucket."""
+    bucket: v.Text = Field(examples=["etcd-backup"])
+    """The bucket; it must exist."""
+    prefix: str = Field("", examples=["metal/"])
+    """What the names of the snapshots in the bucket begin with."""
+    region: v.Text = "us-east-1"
+    """The region that requests are signed for."""
+    access_key: v.Text = Field(examples=["groundplane"])
+    """The access key's id."""
+    secret_key: SkipJsonSchema[Any] = Field(None, exclude=True, repr=False)
+
+
+class Target(Model):
+    """Where snapshots are copied off the hosts: `ssh` or `s3`."""
+
+    ssh: SshTarget | None = None
+    """A directory on another machine."""
+    s3: S3Target | None = None
+    """A bucket."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Target:
+        if (self.ssh is None) == (self.s3 is None):
+            raise v.Bad("names both ssh and s3, or neither", "Write one of the two.")
+        return self
+
+
+class Backup(Model):
+    """Snapshots of etcd: by a timer, and one before each disturbance of a control plane."""
+
+    schedule: v.Calendar = Field("*-*-* 00/6:00:00", examples=["hourly"])
+    """When, as a systemd calendar expression. Every six hours unless given."""
+    keep: Annotated[int, Field(ge=1, le=10000)] = 28
+    """How many snapshots are kept on each control plane and at the target."""
+    target: Target | None = Field(None, json_schema_extra=SITE)
+    """Where they are copied to. Without it they stay on the control planes, and are lost with
+    them."""
+    recipient: v.Certificate = Field(examples=["backup-recipient.pem"])
+    """The certificate that snapshots are encrypted for, in PEM form, or the path to it from the
+    folder of the stack. Only the holder of its private key, which belongs on no host, can restore."""
+
+
+class Preflight(Model):
+    """Bounds of the checks before anything is changed."""
+
+    max_clock_skew_seconds: Annotated[float, Field(gt=0, le=300)] = 5
+    """How far the hosts' clocks may be apart, in seconds."""
+    min_disk_gib: Annotated[float, Field(ge=0, le=100000)] = 10
+    """How much must be free below /var/lib on a host before it joins, in GiB."""
+
+
+class Cluster(Model):
+    """A Kubernetes cluster: what it is like wherever it stands, and what binds it to a place."""
+
+    name: v.Name = Field(examples=["metal"], json_schema_extra=SITE)
+    """The cluster's name. It cannot change later."""
+    kubernetes: Kubernetes
+    """The version of Kubernetes."""
+    pod_cidrs: Annotated[list[v.Cidr], Field(min_length=1, max_length=2)] = Field(
+        examples=[["10.244.0.0/16"]], json_schema_extra=SITE
+    )
+    """The range of the pods' addresses, or two, one of each family. It cannot change later."""
+    service_cidrs: Annotated[list[v.Cidr], Field(min_length=1, max_length=2)] = Field(
+        examples=[["10.96.0.0/16"]], json_schema_extra=SITE
+    )
+    """The range of the services' addresses, or two, in the same order of families. It cannot
+    change later."""
+    domain: v.Domain = Field("cluster.local", json_schema_extra=PLATFORM)
+    """The DNS domain of services. It cannot change later."""
+    node_cidr_mask_ipv4: Annotated[int, Field(ge=9, le=30)] = Field(24, json_schema_extra=SITE)
+    """The prefix length of each node's part of an IPv4 pod range. It cannot change later."""
+    node_cidr_mask_ipv6: Annotated[int, Field(ge=9, le=126)] = Field(64, json_schema_extra=SITE)
+    """The prefix length of each node's part of an IPv6 pod range. It cannot change later."""
+    endpoint: Endpoint = Field(json_schema_extra=SITE)
+    """Where the cluster's API is reached."""
+    network: Literal["plain", "none"] = Field("plain", json_schema_extra=PLATFORM)
+    """`plain`: the reference CNI plugins, and a route on each host to each other's pods; the hosts
+    share one network segment. `none`: you bring the pod network. It cannot change later."""
+    mirrors: Mirrors = Field(Mirrors(), json_schema_extra=SITE)
+    """Where hosts fetch what they install."""
+    proxy: Proxy | None = Field(None, json_schema_extra=SITE)
+    """The HTTP proxy of the hosts."""
+    registry: PrivateRegistry | None = Field(None, json_schema_extra=SITE)
+    """A private image registry."""
+    kubelet: dict[str, Any] = Field({}, examples=[{"maxPods": 200}])
+    """Fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1), as they stand there."""
+    api_server: ApiServer = ApiServer()
+    """Settings of kube-apiserver."""
+    controller_manager: Component = Component()
+    """Settings of kube-controller-manager."""
+    scheduler: Component = Component()
+    """Settings of kube-scheduler."""
+    kube_proxy: dict[str, Any] = Field({}, examples=[{"mode": "nftables"}])
+    """Fields of KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), as they stand there."""
+    containerd: Containerd = Containerd()
+    """Settings of the container runtime."""
+    max_unavailable: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many workers may be disturbed at once. Control planes: always one."""
+    encryption_generation: Annotated[int, Field(ge=1)] = Field(1, json_schema_extra=SITE)
+    """Raised by one, it rotates the key that encrypts Secrets at rest."""
+    certificates_generation: Annotated[int, Field(ge=1)] = Field(1, json_schema_extra=SITE)
+    """Raised by one, it renews the certificates of etcd, of the API servers and of their
+    clients."""
+    audit: Audit = Field(Audit(), json_schema_extra=PLATFORM)
+    """The API server's audit log."""
+    backup: Backup | None = None
+    """Snapshots of etcd. Without it there are none but those before a disturbance, on the control
+    planes and unencrypted."""
+    protect: bool = True
+    """Whether `destroy` refuses to take the cluster down."""
+    ignore_preflight: list[v.PreflightName] = Field(
+        [], examples=[["SystemVerification"]], json_schema_extra=SITE
+    )
+    """kubeadm's preflight checks whose errors are let pass, by name."""
+    preflight: Preflight = Preflight()
+    """Bounds of groundplane's own checks."""
+
+    @property
+    def node_cidr_masks(self) -> list[int]:
+        """The prefix length of a node's pod range, for each of `pod_cidrs`."""
+        return [
+            self.node_cidr_mask_ipv4
+            if ipaddress.ip_network(cidr).version == 4
+            else self.node_cidr_mask_ipv6
+            for cidr in self.pod_cidrs
+        ]
+
+
+def immutable(cluster: Cluster) -> dict[str, Any]:
+    """What can never change in a living cluster, as plain data to record and to compare."""
+    return {
+        "name": cluster.name,
+        "distribution": "kubeadm",
+        "etcd": "stacked",
+        "podCidrs": cluster.pod_cidrs,
+        "serviceCidrs": cluster.service_cidrs,
+        "nodeCidrMasks": cluster.node_cidr_masks,
+        "domain": cluster.domain,
+        "endpoint": cluster.endpoint.host_port,
+        "network": cluster.network,
+    }

@@ -1,0 +1,38 @@
+"""A whole specification: the hosts, the cluster and the catalogue of one stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from groundplane.catalogue import Catalogue, product
+from groundplane.errors import SpecError
+from groundplane.spec.checks import check
+from groundplane.spec.models import Cluster, Host
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a stack is to be. Building one checks everything together; see `checks`.
+
+    Raises SpecError with all findings.
+    """
+
+    stack: str
+    hosts: list[Host]
+    cluster: Cluster
+    catalogue: Catalogue = field(default_factory=product)
+
+    def __post_init__(self) -> None:
+        findings = check(self.hosts, self.cluster, self.catalogue)
+        if findings:
+            raise SpecError(findings)
+
+    @property
+    def control_planes(self) -> list[Host]:
+        """The hosts that run the control plane, in the order given."""
+        return [host for host in self.hosts if host.role == "control-plane"]
+
+    @property
+    def workers(self) -> list[Host]:
+        """The other hosts, in the order given."""
+        return [host for host in self.hosts if host.role == "worker"]
