@@ -1,0 +1,260 @@
+"""The lab's stand-in for the official `command` plugin: `local.Command` and `remote.Command`.
+
+It does the same work from the same inputs; tests/engine holds both to one suite. It copies no
+files (`CopyToRemote`, `assetPaths`, `archivePaths` are refused).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from lab.engine import provider
+from lab.engine.gotext import quote
+from lab.engine.properties import Properties, Secret, Unknown, reveal
+from lab.engine.provider import Call, Failed, Resource
+
+VERSION = "1.2.1+lab.standin"
+
+COMMON = frozenset(
+    {
+        "create", "update", "delete", "triggers", "stdin", "environment", "logging",
+        "addPreviousOutputInEnv",
+    }
+)  # fmt: skip
+OUTPUTS = frozenset({"stdout", "stderr"})
+CONNECTION_DEFAULTS = {"user": "root", "port": 22.0, "dialErrorLimit": 10.0, "perDialTimeout": 15.0}
+
+
+class Record:
+    """What a command says: for the outputs, for the log as it comes, for a failure's text."""
+
+    def __init__(self, logging: str | None) -> None:
+        self.logged = {
+            None: (True, True),
+            "stdoutAndStderr": (True, True),
+            "stdout": (True, False),
+            "stderr": (False, True),
+        }.get(logging, (False, False))
+        self.streams = bytearray(), bytearray()
+        self.both = bytearray()
+        self.unlogged = bytearray()
+        self.arrived = asyncio.Event()
+
+    def add(self, data: bytes, of_stderr: bool) -> None:
+        self.streams[of_stderr].extend(data)
+        self.both.extend(data)
+        if self.logged[of_stderr]:
+            self.unlogged.extend(data)
+            self.arrived.set()
+
+    async def log(self, call: Call) -> None:
+        """Show whole lines as they come, until cancelled; what came meanwhile goes in one call."""
+        while True:
+            await self.arrived.wait()
+            self.arrived.clear()
+            lines, newline, rest = self.unlogged.rpartition(b"\n")
+            if newline:
+                self.unlogged = rest
+                await call.status(_text(lines))
+
+    async def finish(self, call: Call, logger: asyncio.Task[None]) -> None:
+        logger.cancel()
+        if self.unlogged:
+            await call.status(_text(self.unlogged).removesuffix("\n"))
+
+    def outputs(self) -> Properties:
+        stdout, stderr = (_text(stream).removesuffix("\n") for stream in self.streams)
+        return {"stdout": stdout, "stderr": stderr}
+
+
+def _text(data: bytes | bytearray) -> str:
+    return data.decode(errors="replace")
+
+
+def _previous_output(inputs: Properties, state: Properties) -> dict[str, str]:
+    """The last run's output, as variables for the next."""
+    if inputs.get("addPreviousOutputInEnv") is False:
+        return {}
+    named = {"PULUMI_COMMAND_STDOUT": "stdout", "PULUMI_COMMAND_STDERR": "stderr"}
+    return {variable: state[key] for variable, key in named.items() if state.get(key)}
+
+
+async def run_remote(
+    call: Call, command: str, inputs: Properties, state: Properties
+) -> Properties:
+    """Run on the host of `inputs["connection"]`, over a connection of its own."""
+    # Loaded on the first command, so that an update without change does not pay for it.
+    from lab.engine import ssh
+
+    async def refused(name: str, needed: bool) -> None:
+        await (call.error if needed else call.warn)(
+            f"Unable to set '{name}'. This only works if your SSH server is configured to accept\n"
+            "\tthese variables via AcceptEnv. Alternatively, if a Bash-like shell runs the command"
+            " on the remote host, you could\n"
+            "\tprefix the command itself with the variables in the form 'VAR=value command'"
+        )
+        if needed:
+            raise Failed(f'could not set environment variable "{name}": ssh: setenv failed')
+
+    environment = [(k, v, True) for k, v in (inputs.get("environment") or {}).items()]
+    environment += [(k, v, False) for k, v in _previous_output(inputs, state).items()]
+    record = Record(inputs.get("logging"))
+    logger = asyncio.create_task(record.log(call))
+    connection = await ssh.connect(call, inputs["connection"])
+    try:
+        failure = await ssh.execute(
+            connection,
+            command,
+            stdin=(inputs.get("stdin") or "").encode(),
+            environment=environment,
+            refused=refused,
+            received=record.add,
+        )
+    finally:
+        connection.close()
+        await record.finish(call, logger)
+    if failure:
+        raise Failed(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
+    return record.outputs()
+
+
+async def run_local(
+    call: Call, command: str, inputs: Properties, state: Properties
+) -> Properties:
+    """Run on this computer; an interrupted update kills it."""
+    record = Record(inputs.get("logging"))
+    logger = asyncio.create_task(record.log(call))
+    try:
+        failure = await _run_process(call, command, inputs, state, record)
+    finally:
+        await record.finish(call, logger)
+    if failure:
+        raise Failed(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
+    return record.outputs()
+
+
+async def _run_process(
+    call: Call, command: str, inputs: Properties, state: Properties, record: Record
+) -> str | None:
+    interpreter = inputs.get("interpreter") or ["/bin/sh", "-c"]
+    directory = inputs.get("dir")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *interpreter,
+            command,
+            cwd=directory,
+            env=os.environ | (inputs.get("environment") or {}) | _previous_output(inputs, state),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        if directory is not None and error.filename == directory:
+            return f"chdir {directory}: {words}"
+        return f"fork/exec {interpreter[0]}: {words}"
+
+    async def collect(stream: asyncio.StreamReader, of_stderr: bool) -> None:
+        while data := await stream.read(1 << 16):
+            record.add(data, of_stderr)
+
+    async def feed(stream: asyncio.StreamWriter) -> None:
+        try:
+            stream.write((inputs.get("stdin") or "").encode())
+            await stream.drain()
+            stream.close()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # The command ended without reading its input.
+
+    async def kill_when_cancelled() -> None:
+        await call.cancelled.wait()
+        process.kill()
+
+    assert process.stdin and process.stdout and process.stderr
+    killer = asyncio.create_task(kill_when_cancelled())
+    feeder = asyncio.create_task(feed(process.stdin))
+    await asyncio.gather(collect(process.stdout, False), collect(process.stderr, True))
+    status = await process.wait()
+    killer.cancel()
+    await feeder
+    if status < 0:
+        return f"signal: {_SIGNAL_WORDS.get(-status, f'signal {-status}')}"
+    return None if status == 0 else f"exit status {status}"
+
+
+# What Go calls the signals that commonly end a process.
+_SIGNAL_WORDS = {
+    1: "hangup", 2: "interrupt", 3: "quit", 6: "aborted", 9: "killed", 11: "segmentation fault",
+    13: "broken pipe", 15: "terminated",
+}  # fmt: skip
+
+
+def _command(inputs: frozenset[str], check: Any, run: Any) -> Resource:
+    """Either kind of command: they differ only in where they run."""
+
+    async def create(call: Call, given: Properties) -> tuple[None, Properties]:
+        if given.get("create") is None:
+            return None, {"stdout": "", "stderr": ""}
+        return None, await run(call, given["create"], given, {})
+
+    async def update(call: Call, given: Properties, state: Properties) -> Properties:
+        command = given.get("update") if given.get("update") is not None else given.get("create")
+        if command is None:
+            return {key: state.get(key) for key in OUTPUTS}
+        outputs: Properties = await run(call, command, given, state)
+        return outputs
+
+    async def delete(call: Call, state: Properties) -> None:
+        if state.get("delete") is not None:
+            await run(call, state["delete"], state, state)
+
+    return Resource(
+        inputs=inputs,
+        outputs=OUTPUTS,
+        check=check,
+        replaces=lambda path: path.partition("[")[0] == "triggers",
+        create=create,
+        update=update,
+        delete=delete,
+    )
+
+
+def check_remote(inputs: Properties) -> tuple[Properties, dict[str, str]]:
+    """Fill in the connection's defaults and hide it: whole, whatever part of it is secret."""
+    connection = reveal(inputs.get("connection"))
+    if connection is None:
+        return inputs, {"connection": "missing; a remote command needs a host"}
+    if isinstance(connection, Unknown):
+        return inputs | {"connection": Secret(connection)}, {}
+    complete = _connection(connection)
+    if isinstance(complete.get("proxy"), dict):
+        complete["proxy"] = _connection(complete["proxy"])
+    failures = {} if complete.get("host") is not None else {"connection.host": "missing"}
+    return inputs | {"connection": Secret(complete)}, failures
+
+
+def _connection(given: Properties) -> Properties:
+    return CONNECTION_DEFAULTS | {key: value for key, value in given.items() if value is not None}
+
+
+def check_local(inputs: Properties) -> tuple[Properties, dict[str, str]]:
+    """Refuse what the stand-in does not do, rather than leave it out in silence."""
+    return inputs, {
+        key: "the lab's stand-in for command collects no files; install the official plugin"
+        for key in ("assetPaths", "archivePaths")
+        if inputs.get(key)
+    }
+
+
+RESOURCES = {
+    "command:remote:Command": _command(COMMON | {"connection"}, check_remote, run_remote),
+    "command:local:Command": _command(COMMON | {"dir", "interpreter"}, check_local, run_local),
+}
+
+
+def main() -> None:
+    """Serve the plugin; the engine's address is the last argument."""
+    provider.main("command", VERSION, RESOURCES, sys.argv[-1])
