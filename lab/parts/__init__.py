@@ -1,0 +1,37 @@
+"""The programs and container images that the lab is made of, built or downloaded once.
+
+lab.parts.ensure(print)              all that is missing
+lab.parts.binary("kubectl")          a program's path, at the lab's default version
+lab.parts.binary("kubelet", "1.35.4")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.parts import build, images, recipes
+from lab.parts.progress import Progress
+from lab.parts.store import PartError, cache, locked
+
+__all__ = ["PartError", "binary", "cache", "ensure"]
+
+
+def ensure(progress: Progress) -> None:
+    """Makes every part and image that the cache lacks; instant when nothing is missing.
+
+    Raises PartError, naming the part, the cause and the remedy.
+    """
+    with locked(progress):
+        for part in recipes.PARTS:
+            if not build.home(part.name, part.version).exists():
+                build.make(part, progress)
+        build.make_runc(progress)
+        images.ensure(progress)
+
+
+def binary(program: str, version: str | None = None) -> Path:
+    """The path of a part's program. KeyError if no part has it."""
+    for part in recipes.PARTS:
+        if program in part.binaries and version in (None, part.version):
+            return build.home(part.name, part.version) / "bin" / program
+    raise KeyError(f"lab/parts/recipes.py has no {program} {version or ''}".rstrip())

@@ -1,0 +1,3 @@
+module groundplane.test/lab/programs
+
+go 1.25.0
