@@ -1,0 +1,46 @@
+"""Kubernetes on machines that you own, as Pulumi components.
+
+Names are looked up when they are first used: a short command must not pay for Pulumi's import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from groundplane.clusters.kubeadm import KubeadmCluster
+    from groundplane.errors import GroundplaneError
+    from groundplane.platform import Platform
+    from groundplane.spec import Cluster, Endpoint, Host, Kubernetes, Spec
+    from groundplane.spec.files import load
+
+_HOMES = {
+    "Cluster": "groundplane.spec",
+    "Endpoint": "groundplane.spec",
+    "GroundplaneError": "groundplane.errors",
+    "Host": "groundplane.spec",
+    "KubeadmCluster": "groundplane.clusters.kubeadm",
+    "Kubernetes": "groundplane.spec",
+    "Platform": "groundplane.platform",
+    "Spec": "groundplane.spec",
+    "load": "groundplane.spec.files",
+}
+
+__all__ = [
+    "Cluster",
+    "Endpoint",
+    "GroundplaneError",
+    "Host",
+    "KubeadmCluster",
+    "Kubernetes",
+    "Platform",
+    "Spec",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'groundplane' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Kubernetes distributions: one file each, and what they share."""

@@ -1,0 +1,202 @@
+"""From the specification to the JSON that each step is given. Pure: the same spec, the same data."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from groundplane.catalogue import Catalogue, minor, with_mirror
+from groundplane.spec import Cluster, Host, Spec, immutable
+
+__all__ = ["join_token", "membership", "node", "nodes", "prepare", "token_id"]
+
+PACKAGES = ["conntrack", "ethtool", "iproute2", "iptables", "kmod", "nftables", "openssl", "socat"]
+ENDPOINT_PACKAGES = ["haproxy", "keepalived"]
+ZONE = "topology.kubernetes.io/zone"
+# Names that RHEL gives to the same packages.
+RED_HAT = {
+    "conntrack": "conntrack-tools",
+    "iproute2": "iproute",
+    "iptables": "iptables-nft",
+}
+
+
+def version_of(spec: Spec, host: Host) -> str:
+    """The Kubernetes version that the host's role is to have."""
+    kubernetes = spec.cluster.kubernetes
+    return kubernetes.version if host.role == "control-plane" else kubernetes.workers
+
+
+def prepare(spec: Spec, host: Host, arch: str, packager: str) -> dict[str, Any]:
+    """Packages and parts of a host; `arch` amd64 | arm64, `packager` apt | dnf."""
+    managed = spec.cluster.endpoint.mode == "managed" and host.role == "control-plane"
+    packages = PACKAGES + (ENDPOINT_PACKAGES if managed else [])
+    if packager == "dnf":
+        packages = [RED_HAT.get(name, name) for name in packages]
+    # Only what is got ready: a change of anything else must not show here.
+    return {
+        **_host(spec, host),
+        "settings": {"pod_cidrs": spec.cluster.pod_cidrs},
+        "packages": packages,
+        "parts": _parts(spec, host, arch),
+    }
+
+
+def _parts(spec: Spec, host: Host, arch: str) -> dict[str, Any]:
+    versions = {
+        "kubernetes": version_of(spec, host),
+        "containerd": containerd(spec),
+        "runc": spec.catalogue.default("runc"),
+        "cni-plugins": spec.catalogue.default("cni-plugins"),
+    }
+    if host.role == "control-plane":
+        versions["etcd"] = spec.catalogue.default("etcd")
+    return {
+        part: {
+            "version": version,
+            "files": {
+                key: [with_mirror(file.url, spec.cluster.mirrors), file.sha256]
+                for key, file in spec.catalogue.files(part, version, arch).items()
+            },
+        }
+        for part, version in versions.items()
+    }
+
+
+def containerd(spec: Spec) -> str:
+    return spec.cluster.containerd.version or spec.catalogue.default("containerd")
+
+
+def _host(spec: Spec, host: Host) -> dict[str, Any]:
+    """What prepare and node both need: who the host is, its version, its runtime's settings."""
+    return {
+        "name": host.name,
+        "address": host.node_address,
+        "role": host.role,
+        "kubernetes": version_of(spec, host),
+        "runtime": _runtime(spec.cluster, spec.catalogue, version_of(spec, host), containerd(spec)),
+    }
+
+
+def _runtime(
+    cluster: Cluster, catalogue: Catalogue, kubernetes: str, version: str
+) -> dict[str, Any]:
+    return {
+        "containerd": version,
+        "runc": catalogue.default("runc"),
+        "cni_plugins": catalogue.default("cni-plugins"),
+        "etcd": catalogue.default("etcd"),
+        "pause": catalogue.image("pause", kubernetes),
+        "cgroup_driver": cluster.kubelet.get("cgroupDriver", "systemd"),
+        "restrict_oom_score_adj": cluster.containerd.restrict_oom_score_adj or None,
+        "images": cluster.mirrors.images,
+        "proxy": proxy(cluster),
+    }
+
+
+def proxy(cluster: Cluster) -> dict[str, str] | None:
+    """Proxy settings; the cluster's own ranges are never asked through it."""
+    if cluster.proxy is None:
+        return None
+    own = [*cluster.pod_cidrs, *cluster.service_cidrs, cluster.endpoint.address]
+    direct = [*cluster.proxy.no_proxy, *own, "localhost", "127.0.0.1", ".svc", f".{cluster.domain}"]
+    return {
+        **({"http": cluster.proxy.http} if cluster.proxy.http else {}),
+        **({"https": cluster.proxy.https} if cluster.proxy.https else {}),
+        "no_proxy": ",".join(direct),
+    }
+
+
+def _settings(spec: Spec) -> dict[str, Any]:
+    cluster = spec.cluster
+    arguments = dict(cluster.api_server.extra_args)
+    if cluster.api_server.feature_gates:
+        gates = sorted(cluster.api_server.feature_gates.items())
+        arguments["feature-gates"] = ",".join(f"{gate}={str(on).lower()}" for gate, on in gates)
+    return {
+        "cluster": cluster.name,
+        "network": cluster.network,
+        "domain": cluster.domain,
+        "pod_cidrs": cluster.pod_cidrs,
+        "service_cidrs": cluster.service_cidrs,
+        "node_masks": cluster.node_cidr_masks,
+        "api_server": {"args": arguments, "sans": cluster.api_server.cert_sans},
+        "controller_manager": cluster.controller_manager.extra_args,
+        "scheduler": cluster.scheduler.extra_args,
+        "kubelet": {k: v for k, v in cluster.kubelet.items() if k != "cgroupDriver"},
+        "kube_proxy": cluster.kube_proxy,
+        "audit": cluster.audit.model_dump(exclude_defaults=True),
+    }
+
+
+def _endpoint(spec: Spec) -> dict[str, Any]:
+    endpoint = spec.cluster.endpoint
+    return {
+        "address": endpoint.address,
+        "port": endpoint.port,
+        "mode": endpoint.mode,
+        "router_id": endpoint.router_id,
+        "interface": endpoint.interface,
+        "peers": {h.name: h.node_address for h in spec.control_planes if h.state != "lost"},
+    }
+
+
+def node(spec: Spec, host: Host) -> dict[str, Any]:
+    """All that a host is to be as a member of the cluster."""
+    cluster = spec.cluster
+    return {
+        **_host(spec, host),
+        "settings": _settings(spec),
+        "state": host.state,
+        "endpoint": _endpoint(spec),
+        "max_unavailable": cluster.max_unavailable,
+        "certificates": cluster.certificates_generation,
+        "encryption": cluster.encryption_generation,
+        "ignore_preflight": cluster.ignore_preflight,
+        "immutable": immutable(cluster),
+    }
+
+
+def membership(spec: Spec) -> dict[str, Any]:
+    """Who belongs to the cluster. A lost host does not."""
+    here = [host for host in spec.hosts if host.state != "lost"]
+    return {
+        "control_planes": {h.name: h.node_address for h in here if h.role == "control-plane"},
+        "workers": [h.name for h in here if h.role == "worker"],
+    }
+
+
+def nodes(spec: Spec) -> dict[str, Any]:
+    """What an administrator says of the Nodes: labels, taints, and that all be Ready."""
+    return {
+        "network": spec.cluster.network,
+        "encryption": spec.cluster.encryption_generation,
+        "nodes": {host.name: _node(host) for host in spec.hosts if host.state != "lost"},
+    }
+
+
+def _node(host: Host) -> dict[str, Any]:
+    zone = {ZONE: host.failure_domain} if host.failure_domain else {}
+    taints = [taint.model_dump(exclude_defaults=True) for taint in host.taints]
+    return {"labels": {**zone, **host.labels}, "taints": taints, "ready": host.state == "present"}
+
+
+def token_id(host: str) -> str:
+    """The public half of a worker's join token; scripts/steps/membership.sh works out the same."""
+    return hashlib.sha256(f"id:{host}".encode()).hexdigest()[:6]
+
+
+def join_token(secret: str, host: str) -> str:
+    """A worker's join token, from the cluster's join secret. It works only while the membership
+    step lets it, for two hours at a time."""
+    return f"{token_id(host)}.{hashlib.sha256(f'{secret}:{host}'.encode()).hexdigest()[:16]}"
+
+
+def identity(bootstrap: Mapping[str, Any], keys: Sequence[str], first: int) -> dict[str, Any]:
+    """What a control plane must hold: the cluster's CAs and the keys for secrets at rest, newest
+    first; `first` is the newest key's generation."""
+    return {"identity": bootstrap["identity"], "keys": encryption_keys(keys, first)}
+
+
+def encryption_keys(keys: Sequence[str], first: int) -> list[dict[str, str]]:
+    """Named by generation, newest first; each 32 bytes in base64."""
+    return [{"name": f"key{first - n}", "secret": key} for n, key in enumerate(keys)]

@@ -1,0 +1,304 @@
+"""Kubernetes by kubeadm: what happens to the machines, in the order it happens."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from secrets import token_hex
+
+import pulumi
+import pulumi_random as random
+from pulumi_command import local, remote
+
+from groundplane.clusters import data
+from groundplane.clusters.teardown import teardown
+from groundplane.remote.connect import HostUnreachable, Kind
+from groundplane.remote.observation import Observation
+from groundplane.remote.step import INPUTS, install, step
+from groundplane.remote.survey import survey
+from groundplane.spec import Host, Spec
+
+__all__ = ["KubeadmCluster"]
+
+
+class KubeadmCluster(pulumi.ComponentResource):
+    """A Kubernetes cluster on given hosts, made and kept by kubeadm.
+
+    Looks at all hosts first and raises GroundplaneError, with every finding, before anything is
+    registered.
+    """
+
+    endpoint: pulumi.Output[str]
+    """The URL of the API."""
+    kubeconfig: pulumi.Output[str]
+    """An administrator's kubeconfig; a secret."""
+    nodes: pulumi.Output[dict[str, str]]
+    """Node name -> address."""
+    api_ready: pulumi.Resource
+    """Once it is there the API answers: a pod network may come."""
+    nodes_ready: pulumi.Resource
+    """Once it is there all nodes are Ready: anything may come."""
+
+    def __init__(self, name: str, spec: Spec, opts: pulumi.ResourceOptions | None = None):
+        super().__init__("groundplane:index:KubeadmCluster", name, None, opts)
+        plan = _Plan(self, name, spec, survey(spec))
+
+        # First, so that everything else is deleted with it when the whole cluster goes.
+        plan.undo = teardown(name, spec, plan.child())
+        prepared = {host.name: plan.prepare(host) for host in spec.hosts}
+        founded = plan.bootstrap(prepared[plan.founder.name])
+        secrets = {host.name: plan.secrets(host, founded, prepared) for host in spec.hosts}
+        members = plan.membership(secrets)
+
+        # One after the other: etcd takes one new member at a time, and a roll that fails stops.
+        last: pulumi.Resource = members
+        controls: list[pulumi.Resource] = []
+        for host in spec.control_planes:
+            last = plan.node(host, [last, secrets[host.name]])
+            controls.append(last)
+
+        # A worker's kubelet may never be newer than an API server, and reads its settings from
+        # what the control planes uploaded; only where all is new need it not wait for them.
+        barrier = members if plan.blank else last
+        workers: list[pulumi.Resource] = []
+        lanes: list[pulumi.Resource] = [barrier] * spec.cluster.max_unavailable
+        for host in spec.workers:
+            if plan.seen.joined(host.name):
+                lane = lanes.pop(0)
+                workers.append(plan.node(host, [lane, secrets[host.name]]))
+                lanes.append(workers[-1])
+            else:
+                workers.append(plan.node(host, [barrier, secrets[host.name]]))
+
+        config = plan.kubeconfig(founded, controls[:1])
+        self.api_ready = config
+        self.nodes_ready = plan.nodes([*controls, *workers])
+        plan.report([self.nodes_ready])
+        self.endpoint = pulumi.Output.from_input(spec.cluster.endpoint.url)
+        self.kubeconfig = pulumi.Output.secret(config.stdout)
+        self.nodes = pulumi.Output.from_input({h.name: h.node_address for h in spec.hosts})
+        self.identity = pulumi.Output.secret(founded.stdout)
+        """What `groundplane restore` needs to rebuild the cluster from a snapshot; a secret."""
+        self.register_outputs(
+            {"endpoint": self.endpoint, "nodes": self.nodes, "kubeconfig": self.kubeconfig}
+        )
+
+
+class _Plan:
+    """The steps of one cluster; what they share is here so that each reads as one call."""
+
+    undo: pulumi.Resource
+
+    def __init__(self, parent: pulumi.Resource, name: str, spec: Spec, seen: Observation):
+        self.parent, self.name, self.spec, self.seen = parent, name, spec, seen
+        self.blank = not any(seen.joined(host.name) for host in spec.control_planes)
+        self.living = [
+            host
+            for host in spec.control_planes
+            if host.name in seen.living(h.name for h in spec.control_planes)
+        ]
+        # Where the cluster is founded; once it stands, whoever holds it can give its identity.
+        self.founder = (self.living or spec.control_planes)[0]
+
+    def child(self, *orders: pulumi.Resource) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self.parent, depends_on=list(orders))
+
+    def of_host(self, *orders: pulumi.Resource) -> pulumi.ResourceOptions:
+        """Steps that a whole destroy skips: the teardown resets all hosts at once."""
+        return pulumi.ResourceOptions.merge(
+            self.child(self.undo, *orders), pulumi.ResourceOptions(deleted_with=self.undo)
+        )
+
+    def called(self, *words: str) -> str:
+        return "-".join([self.name, *words])
+
+    # ---- each host ---------------------------------------------------------------------------
+
+    def prepare(self, host: Host) -> remote.Command:
+        bundle = install(self.called(host.name, "bundle"), host, self.seen, self.of_host())
+        found = self.seen.seen(host.name)
+        arch, packager = (found.arch, found.packager) if found else ("amd64", "apt")
+        return step(
+            self.called(host.name, "prepare"),
+            host,
+            "prepare",
+            data.prepare(self.spec, host, arch, packager),
+            self.seen,
+            self.of_host(bundle),
+            deletes=True,
+        )
+
+    def secrets(
+        self, host: Host, founded: remote.Command, prepared: dict[str, remote.Command]
+    ) -> remote.Command:
+        registry = self.spec.cluster.registry
+        login = registry and {
+            "address": registry.address,
+            "ca": registry.ca,
+            "username": registry.username,
+            "password": registry.password,
+        }
+        if host.role == "control-plane":
+            payload = pulumi.Output.all(founded.stdout, self.join_secret, *self.keys).apply(
+                lambda all: {
+                    **data.identity(json.loads(all[0]), all[2:], self.generation),
+                    "join": all[1],
+                }
+            )
+        else:
+            payload = pulumi.Output.all(founded.stdout, self.join_secret).apply(
+                lambda all: {
+                    "token": data.join_token(all[1], host.name),
+                    "ca": json.loads(all[0])["identity"]["ca.crt"],
+                }
+            )
+        return step(
+            self.called(host.name, "secrets"),
+            host,
+            "secrets",
+            pulumi.Output.secret(
+                pulumi.Output.all(payload=payload, registry=login).apply(
+                    lambda all: {
+                        "role": host.role,
+                        **all["payload"],
+                        "registry": all["registry"],
+                    }
+                )
+            ),
+            self.seen,
+            self.of_host(prepared[host.name], founded),
+            deletes=True,
+        )
+
+    def node(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
+        return step(
+            self.called(host.name, "node"),
+            host,
+            "node",
+            self.cluster_id.apply(
+                lambda cluster: {"cluster": cluster, **data.node(self.spec, host)}
+            ),
+            self.seen,
+            self.of_host(*orders),
+            deletes=True,
+        )
+
+    # ---- the cluster -------------------------------------------------------------------------
+
+    @cached_property
+    def generation(self) -> int:
+        return self.spec.cluster.encryption_generation
+
+    @cached_property
+    def keys(self) -> list[pulumi.Output[str]]:
+        """The encryption key in use, and the one before it, which old data still needs."""
+        made = []
+        for number in range(self.generation, max(self.generation - 2, 0), -1):
+            made.append(
+                random.RandomBytes(
+                    self.called(f"encryption-{number}"), length=32, opts=self.child()
+                ).base64
+            )
+        return made
+
+    @cached_property
+    def join_secret(self) -> pulumi.Output[str]:
+        return random.RandomBytes(self.called("join"), length=32, opts=self.child()).hex
+
+    def bootstrap(self, prepared: remote.Command) -> remote.Command:
+        """Made once and never again, whatever changes; it has no delete."""
+        payload = pulumi.Output.all(*self.keys).apply(
+            lambda keys: {
+                **data.node(self.spec, self.founder),
+                "keys": data.encryption_keys(keys, self.generation),
+            }
+        )
+        founded = step(
+            self.called("bootstrap"),
+            self.founder,
+            "bootstrap",
+            pulumi.Output.secret(payload),
+            self.seen,
+            pulumi.ResourceOptions.merge(
+                self.child(prepared), pulumi.ResourceOptions(ignore_changes=INPUTS)
+            ),
+            secret_result=True,
+        )
+        # A cluster's id is no secret: it is in every ledger, and the preview may show it.
+        self.cluster_id = pulumi.Output.unsecret(
+            founded.stdout.apply(lambda text: str(json.loads(text)["cluster"]))
+        )
+        return founded
+
+    def roaming(self, script: str) -> Host | None:
+        """Where a step that any control plane can run was run last, while that one lives."""
+        return next((h for h in self.living if self.seen.conforms(h.name, script)), None)
+
+    def membership(self, secrets: dict[str, remote.Command]) -> remote.Command:
+        host = self.roaming("membership") or self.founder
+        return step(
+            self.called("membership"),
+            host,
+            "membership",
+            data.membership(self.spec),
+            self.seen,
+            self.child(secrets[host.name]),
+            token=token_hex(8) if self._membership_is_due() else None,
+        )
+
+    def _membership_is_due(self) -> bool:
+        """Somebody is to be let in, or is in who should not be and does not answer."""
+        wanted = {host.name for host in self.spec.hosts if host.state != "lost"}
+        new = any(
+            not self.seen.joined(h.name) and not self.seen.unreachable(h.name)
+            for h in self.spec.hosts
+        )
+        gone = any(n.name not in wanted and not n.ready for n in self.seen.nodes)
+        ghosts = any(m.name not in wanted and not m.healthy for m in self.seen.members)
+        return new or gone or ghosts
+
+    def kubeconfig(
+        self, founded: remote.Command, orders: Sequence[pulumi.Resource]
+    ) -> remote.Command:
+        """Its data change only when it is to be renewed, or everything above would look new."""
+        holder = self.roaming("kubeconfig")
+        cluster = self.spec.cluster
+        keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if not self.blank else None
+        return step(
+            self.called("kubeconfig"),
+            holder or self.founder,
+            "kubeconfig",
+            founded.stdout.apply(
+                lambda _: {"context": self.name, "endpoint": cluster.endpoint.host_port, "renewal": 1}
+            ),
+            self.seen,
+            pulumi.ResourceOptions.merge(self.child(*orders), keep),
+            secret_result=True,
+        )
+
+    def nodes(self, orders: Sequence[pulumi.Resource]) -> remote.Command:
+        host = self.roaming("nodes") or self.founder
+        silent = any(self.seen.unreachable(h.name) for h in self.spec.hosts)
+        keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if silent and not self.blank else None
+        return step(
+            self.called("nodes"),
+            host,
+            "nodes",
+            data.nodes(self.spec),
+            self.seen,
+            pulumi.ResourceOptions.merge(self.child(*orders), keep),
+        )
+
+    def report(self, orders: Sequence[pulumi.Resource]) -> None:
+        """Everything else done, the update fails for the hosts that it could not reach."""
+        silent = [
+            f"{failure.name}: {failure.cause}. {failure.remedy}"
+            for failure in self.seen.hosts.values()
+            if isinstance(failure, HostUnreachable) and failure.kind is not Kind.LOST
+        ]
+        if silent:
+            local.Command(
+                self.called("unreachable"),
+                create="cat >&2; exit 1",
+                stdin="\n".join(silent) + "\n",
+                opts=self.child(*orders),
+            )

@@ -1,0 +1,52 @@
+"""Taking a whole cluster down: one resource whose delete resets all hosts at once.
+
+It is registered first and everything on hosts is `deleted_with` it, so in a whole destroy the
+engine runs this one delete and no other; a host that left the list is deleted alone, by its own
+steps, through the gate. A dead host would fail its own steps' deletes for ever; here it is reported.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi_command import local
+
+from groundplane.spec import Host, Jump, Spec
+
+__all__ = ["teardown"]
+
+
+def teardown(name: str, spec: Spec, opts: pulumi.ResourceOptions) -> local.Command:
+    """The resource. `protect` on it makes `destroy` refuse."""
+    # Secret as a whole: it holds the keys by which the hosts are reached.
+    hosts = pulumi.Output.secret(
+        pulumi.Output.all(*[_host(host) for host in spec.hosts if host.state != "lost"]).apply(
+            lambda all: json.dumps({"stack": spec.stack, "hosts": all}, sort_keys=True)
+        )
+    )
+    return local.Command(
+        f"{name}-teardown",
+        create=":",
+        # By the name on PATH: an absolute path would differ from one computer to the next.
+        delete="groundplane reset --all --from-stdin",
+        stdin=hosts,
+        add_previous_output_in_env=False,
+        logging=local.Logging.STDOUT_AND_STDERR,
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(protect=spec.cluster.protect)
+        ),
+    )
+
+
+def _host(host: Host) -> dict[str, Any]:
+    return {**host.model_dump(exclude={"labels", "taints", "jump"}), **_key(host), "jump": _jump(host)}
+
+
+def _jump(host: Host) -> dict[str, Any] | None:
+    return None if host.jump is None else {**host.jump.model_dump(), **_key(host.jump)}
+
+
+def _key(hop: Host | Jump) -> dict[str, Any]:
+    """The key's text too: whoever destroys may sit at another computer."""
+    return {"key_text": Path(hop.key).expanduser().read_text() if hop.key else None}

@@ -1,0 +1,224 @@
+# shellcheck shell=bash
+# What every step is made of: facts and the operations that make them true.
+#
+# An operation compares first, changes only what differs, prints one line for each change and
+# nothing otherwise, and records the fact it leaves behind. The facts of a step are what the next
+# observation of this host checks; see ledger_commit.
+
+readonly STATE=/var/lib/groundplane    # ledger and what was applied; root only
+readonly RUN=/run/groundplane          # a step's data while it runs; memory only, it may be secret
+readonly PARTS=/opt/groundplane        # downloaded parts, one folder a version
+FACTS=${FACTS:-/dev/null}              # where the running step collects its facts
+
+# ---- saying things -------------------------------------------------------------------------
+
+changed() { printf 'changed %s\n' "$*"; }
+
+# die CAUSE [REMEDY]: end the step. The host's name comes first, as the reader has many hosts.
+die() {
+  printf '%s: %s\n' "$(uname -n)" "$1" >&2
+  [ $# -lt 2 ] || printf 'Remedy: %s\n' "$2" >&2
+  exit 1
+}
+
+fact() { local IFS=$'\t'; printf '%s\n' "$*" >>"$FACTS"; }
+
+# ---- the step's data -----------------------------------------------------------------------
+
+# data FILTER: one value of the step's JSON, as text; empty when absent.
+data() { jq -r "$1 // empty" "$DATA"; }
+
+# data_json FILTER: the same as compact JSON with sorted keys.
+data_json() { jq -cS "$1" "$DATA"; }
+
+# digest: of standard input, as bare hexadecimal.
+digest() { sha256sum | cut -d' ' -f1; }
+
+# applied NAME: the digest that a previous run left for this group of settings; empty when none.
+applied() { cat "$STATE/applied/$1" 2>/dev/null || true; }
+
+# mark_applied NAME DIGEST: to be called only once the settings are really in force.
+mark_applied() { write_atomically "$STATE/applied/$1" 0600 <<<"$2"; }
+
+# ---- files ---------------------------------------------------------------------------------
+
+# write_atomically PATH MODE <content: readers and power cuts see the old file or the new one.
+write_atomically() {
+  local path=$1 mode=$2 temporary
+  mkdir -p "$(dirname "$path")"
+  temporary=$(mktemp "$(dirname "$path")/.groundplane.XXXXXX")
+  if ! cat >"$temporary"; then
+    rm -f "$temporary"
+    die "cannot write $path: no space left, or a read-only file system" "df -h $path; mount"
+  fi
+  chmod "$mode" "$temporary"
+  sync "$temporary"
+  mv -f "$temporary" "$path"
+}
+
+# put_file PATH MODE <content: returns 0 only when it changed something, so callers can restart.
+put_file() {
+  local path=$1 mode=$2 wanted is
+  wanted=$(mktemp "$RUN/put.XXXXXX")
+  cat >"$wanted"
+  fact file "$path" "$mode" "$(digest <"$wanted")"
+  is=$(stat -c %a "$path" 2>/dev/null || true)
+  if [ "0$is" = "$mode" ] && cmp -s "$wanted" "$path"; then
+    rm -f "$wanted"
+    return 1
+  fi
+  write_atomically "$path" "$mode" <"$wanted"
+  rm -f "$wanted"
+  changed "$path"
+}
+
+# same_file PATH <content: whether the file already says this; for deciding before disturbing.
+same_file() { cmp -s - "$1"; }
+
+# keep_file PATH: records a file that another program wrote for us, so that drift in it is seen.
+keep_file() { fact file "$1" "0$(stat -c %a "$1")" "$(digest <"$1")"; }
+
+# put_link PATH TARGET
+put_link() {
+  fact link "$1" "$2"
+  [ "$(readlink "$1" 2>/dev/null)" != "$2" ] || return 1
+  mkdir -p "$(dirname "$1")"
+  ln -sfn "$2" "$1.groundplane" && mv -Tf "$1.groundplane" "$1"
+  changed "$1 -> $2"
+}
+
+remove_paths() {
+  local path
+  for path in "$@"; do
+    [ -e "$path" ] || [ -L "$path" ] || continue
+    rm -rf --one-file-system "$path"
+    changed "$path removed"
+  done
+}
+
+# ---- kernel --------------------------------------------------------------------------------
+
+set_sysctl() {
+  fact sysctl "$1" "$2"
+  local is
+  is=$(sysctl -n "$1" 2>/dev/null | tr '\t' ' ')
+  [ "$is" != "$2" ] || return 0
+  # What stood there before us comes back when the host is reset.
+  [ -e "$STATE/before/sysctl/$1" ] || write_atomically "$STATE/before/sysctl/$1" 0600 <<<"$is"
+  sysctl -qw "$1=$2" || die "cannot set $1 to $2" "is the kernel module behind it loaded?"
+  changed "sysctl $1 = $2"
+}
+
+load_module() {
+  fact module "$1"
+  # A machine that is a container has its kernel's modules already, and no right to load more.
+  [ -d "/sys/module/$1" ] || grep -qw "$1" /proc/filesystems || modprobe -q "$1" ||
+    die "the kernel module $1 is missing" "install the distribution's full kernel package"
+}
+
+# ---- services ------------------------------------------------------------------------------
+
+# enable_service NAME [restart]: running and starting at boot; restarted only when asked.
+enable_service() {
+  fact unit "$1" enabled active
+  systemctl daemon-reload
+  systemctl is-enabled -q "$1" 2>/dev/null || systemctl enable -q "$1"
+  if [ "${2:-}" = restart ] && systemctl is-active -q "$1"; then
+    systemctl restart "$1" || die "$1 does not restart" "journalctl -u $1"
+    changed "$1 restarted"
+  elif ! systemctl is-active -q "$1"; then
+    systemctl start "$1" || die "$1 does not start" "journalctl -u $1"
+    changed "$1 started"
+  fi
+}
+
+disable_service() {
+  systemctl cat "$1" >/dev/null 2>&1 || return 0
+  systemctl disable -q --now "$1" 2>/dev/null || true
+  changed "$1 stopped"
+}
+
+# ---- waiting -------------------------------------------------------------------------------
+
+# wait_until SECONDS WHAT COMMAND...: the only way to wait; it names what did not happen.
+wait_until() {
+  local deadline=$((SECONDS + $1)) what=$2
+  local seconds=$1
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || die "waited $seconds s in vain: $what" \
+      "run by hand to see why: $*"
+    sleep 0.5
+  done
+}
+
+# ---- parts from outside --------------------------------------------------------------------
+
+# fetch URL SHA256 TARGET: a verified file or nothing. Resumes, retries, and never leaves a
+# half-written or unverified file under the target's name.
+fetch() {
+  local url=$1 sha256=$2 target=$3 part=$3.part try
+  [ ! -e "$target" ] || return 0
+  mkdir -p "$(dirname "$target")"
+  for try in 1 2 3 4; do
+    # --fail turns 429 and 5xx into errors; -C - resumes what an earlier try left.
+    curl --fail --silent --show-error --location --connect-timeout 10 --max-time 900 \
+      --retry 3 --retry-connrefused -C - -o "$part" "$url" || {
+      # 33 = the server cannot resume, 22 with a complete file = nothing left to fetch.
+      [ $? -ne 33 ] || rm -f "$part"
+    }
+    if [ -e "$part" ] && [ "$(digest <"$part")" = "$sha256" ]; then
+      sync "$part"
+      mv "$part" "$target"
+      changed "$(basename "$target") fetched"
+      return 0
+    fi
+    # A complete file with the wrong digest would be resumed for ever: begin again.
+    [ "$try" -lt 2 ] || rm -f "$part"
+  done
+  die "$url: not to be had with the digest $sha256" \
+    "is the mirror reachable from this host, and does it hold the official file?"
+}
+
+# install_packages NAME...: from the system's own package manager, only what is missing.
+install_packages() {
+  local name missing=()
+  if command -v dpkg-query >/dev/null; then
+    for name in "$@"; do
+      dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q ' installed$' || missing+=("$name")
+    done
+    [ ${#missing[@]} -eq 0 ] || {
+      # apt waits for a foreign lock itself; unattended-upgrades may hold it for minutes.
+      export DEBIAN_FRONTEND=noninteractive
+      apt-get -qq -o DPkg::Lock::Timeout=300 update &&
+        apt-get -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "${missing[@]}"
+    } || die "cannot install ${missing[*]}" "apt-get install ${missing[*]}"
+  else
+    for name in "$@"; do rpm -q --quiet "$name" || missing+=("$name"); done
+    [ ${#missing[@]} -eq 0 ] || timeout 600 dnf -q -y install "${missing[@]}" ||
+      die "cannot install ${missing[*]}" "dnf install ${missing[*]}"
+  fi
+  for name in "$@"; do fact package "$name"; done
+  [ ${#missing[@]} -eq 0 ] || changed "installed ${missing[*]}"
+}
+
+# ---- the ledger ----------------------------------------------------------------------------
+
+# ledger_commit: what was applied, with which facts; written last, so that a step which did not
+# end is seen by the next observation as not done.
+ledger_commit() {
+  local step=$1
+  write_atomically "$STATE/ledger/$step.facts" 0600 < <(sort -u "$FACTS")
+  jq -c --arg at "$(date -u +%FT%TZ)" --arg digest "$(jq -cS 'del(.token)' "$DATA" | digest)" \
+    '{stack, cluster, step, revision, token, digest: $digest, at: $at}' "$DATA" |
+    write_atomically "$STATE/ledger/$step.json" 0600
+}
+
+# drifted PATH: whether a file that this step recorded is no longer what it was.
+drifted() {
+  local recorded
+  # shellcheck disable=SC2153 # STEP is set by whoever loads this
+  recorded=$(awk -F'\t' -v p="$1" '$1 == "file" && $2 == p { print $4 }' \
+    "$STATE/ledger/$STEP.facts" 2>/dev/null)
+  [ -n "$recorded" ] && [ "$(digest <"$1" 2>/dev/null)" != "$recorded" ]
+}

@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Looking at etcd and taking a member out, with the certificate that kubeadm makes for probes.
+
+readonly ETCD_PKI=/etc/kubernetes/pki/etcd
+
+# etcd_at ENDPOINTS ARGUMENTS...
+etcd_at() {
+  local endpoints=$1
+  shift
+  etcdctl --endpoints "$endpoints" --command-timeout 10s --dial-timeout 3s \
+    --cacert "$ETCD_PKI/ca.crt" --cert "$ETCD_PKI/healthcheck-client.crt" \
+    --key "$ETCD_PKI/healthcheck-client.key" "$@"
+}
+
+# etcd_url ADDRESS
+etcd_url() { case "$1" in *:*) echo "https://[$1]:2379" ;; *) echo "https://$1:2379" ;; esac; }
+
+# The endpoints of the control planes that the specification names, comma separated.
+etcd_peers() {
+  local address urls=()
+  while read -r address; do urls+=("$(etcd_url "$address")"); done \
+    < <(data '.endpoint.peers[]')
+  local IFS=,
+  echo "${urls[*]}"
+}
+
+# etcd_members ENDPOINTS: one line a member: ID NAME CLIENT_URL voter|learner healthy|unhealthy.
+# A member that was added and never started has the name "-".
+etcd_members() {
+  local id name url learner health
+  etcd_at "$1" -w json --hex member list |
+    jq -r '.members[] | [.ID, .name // "-" | tostring | if . == "" then "-" else . end,
+      (.clientURLs // [.peerURLs[0] | sub(":2380$"; ":2379")])[0],
+      if .isLearner then "learner" else "voter" end] | join(" ")' |
+    while read -r id name url learner; do
+      health=unhealthy
+      if etcd_at "$url" endpoint health >/dev/null 2>&1; then health=healthy; fi
+      echo "$id $name $url $learner $health"
+    done
+}

@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# The disturbance gate: in front of every path that takes a node down. Whoever passes holds a
+# Lease in the cluster until the node is healthy again or gone; `depends_on` alone cannot promise
+# that, since deletes are not chained.
+# Data: .name .role .max_unavailable
+
+readonly GATE_NAMESPACE=groundplane
+
+# quorum_allows ACTION SELF MEMBERS: may this member be disturbed, or leave?
+# ACTION disturb | leave; SELF a member's name; MEMBERS as etcd_members prints them.
+# Says why not. A pure function: its table of cases is tests/remote/cases/quorum.yaml.
+quorum_allows() {
+  awk -v action="$1" -v self="$2" '
+    $4 == "learner" { learner = $2 }
+    $4 == "voter"   { voters++; if ($5 == "healthy") healthy++; else sick = sick " " $2 }
+    $2 == self      { known = 1; fit = ($5 == "healthy") }
+    END {
+      if (learner != "") { print "member " learner " is still a learner"; exit 1 }
+      if (action == "leave" && known && voters == 1) { print "it is the only member"; exit 1 }
+      if (!known || !fit) exit 0         # nothing is lost by disturbing what is down already
+      after = (action == "leave") ? voters - 1 : voters
+      if (voters > 1 && healthy - 1 < int(after / 2) + 1) {
+        print "etcd would keep " healthy - 1 " of " after " members, fewer than its quorum;" \
+          " not healthy:" (sick == "" ? " none" : sick)
+        exit 1
+      }
+    }' <<<"$3"
+}
+
+# kube ARGUMENTS...: kubectl as this node may: control planes as administrator, workers as their
+# own kubelet, whose rights NodeRestriction limits to its own Node and Pods.
+kube() {
+  local config=${KUBECONFIG:-}
+  if [ -z "$config" ]; then
+    config=/etc/kubernetes/kubelet.conf
+    [ ! -e /etc/kubernetes/admin.conf ] || config=/etc/kubernetes/admin.conf
+  fi
+  kubectl --kubeconfig "$config" --request-timeout 15s "$@"
+}
+
+lease() {
+  jq -nc --arg name "$1" --arg holder "$(data .name)" --arg version "${2:-}" \
+    --arg now "$(date -u +%FT%T.%6NZ)" --arg namespace "$GATE_NAMESPACE" \
+    '{apiVersion: "coordination.k8s.io/v1", kind: "Lease",
+      metadata: ({name: $name, namespace: $namespace}
+                 + if $version == "" then {} else {resourceVersion: $version} end),
+      spec: {holderIdentity: $holder, acquireTime: $now, leaseDurationSeconds: 1800}}'
+}
+
+# The Leases that this node may hold: control planes share one, workers have max_unavailable.
+gate_slots() {
+  if [ "$(data .role)" = control-plane ]; then echo control-plane
+  else seq -f 'worker-%g' "$(data .max_unavailable)"; fi
+}
+
+# gate_take: one of the slots, when free, ours already, or left by a node that is gone.
+gate_take() {
+  local slot holder version
+  for slot in $(gate_slots); do
+    holder=$(kube -n "$GATE_NAMESPACE" get lease "$slot" --ignore-not-found \
+      -o jsonpath='{.spec.holderIdentity} {.metadata.resourceVersion}') || return 1
+    read -r holder version <<<"$holder" || true
+    if [ "$holder" = "$(data .name)" ]; then return 0; fi
+    if [ -z "$holder" ]; then
+      if lease "$slot" | kube create -f - >/dev/null 2>&1; then return 0; fi
+    elif [ -z "$(kube get node "$holder" --ignore-not-found -o name)" ]; then
+      # The resource version makes the take-over fail for all but one of those who try it.
+      if lease "$slot" "$version" | kube replace -f - >/dev/null 2>&1; then return 0; fi
+    fi
+  done
+  return 1
+}
+
+gate_holders() {
+  kube -n "$GATE_NAMESPACE" get leases \
+    -o jsonpath='{range .items[*]}{.spec.holderIdentity} since {.spec.acquireTime}; {end}' || true
+}
+
+# gate_enter ACTION: waits for its turn, then for the cluster to be able to bear it.
+gate_enter() {
+  local action=$1 deadline=$((SECONDS + 900)) members alarms reason check
+  until gate_take; do
+    [ "$SECONDS" -lt "$deadline" ] || die "waited 900 s for its turn; disturbed now: $(gate_holders)" \
+      "heal that node (or remove it from the specification), then run the same command again"
+    sleep 1
+  done
+  [ "$(data .role)" = control-plane ] || return 0
+  members=$(etcd_members "$(etcd_peers)") || gate_refuse "no etcd member answers"
+  alarms=$(etcd_at "$(etcd_peers)" alarm list) || gate_refuse "etcd does not answer"
+  [ -z "$alarms" ] || gate_refuse "etcd raised an alarm: $alarms"
+  reason=$(quorum_allows "$action" "$(data .name)" "$members") || gate_refuse "$reason"
+  for check in /etc/groundplane/gate.d/*; do
+    [ ! -x "$check" ] || reason=$("$check" "$action" "$(data .name)" 2>&1) || gate_refuse "$reason"
+  done
+}
+
+gate_refuse() {
+  gate_leave
+  die "refused to disturb $(data .name): $1" "bring the other control planes back first"
+}
+
+gate_leave() {
+  local slot
+  for slot in $(gate_slots); do
+    [ "$(kube -n "$GATE_NAMESPACE" get lease "$slot" --ignore-not-found \
+      -o jsonpath='{.spec.holderIdentity}')" = "$(data .name)" ] || continue
+    kube -n "$GATE_NAMESPACE" delete lease "$slot" >/dev/null
+  done
+}
+
+# ---- a node out of service and back ----------------------------------------------------------
+
+node_drain() {
+  local name
+  name=$(data .name)
+  [ -n "$(kube get node "$name" --ignore-not-found -o name)" ] || return 0
+  # Only a cordon of ours is taken back afterwards; an administrator's stays.
+  [ "$(kube get node "$name" -o jsonpath='{.spec.unschedulable}')" = true ] ||
+    write_atomically "$STATE/cordoned" 0600 <<<"$STEP"
+  kube cordon "$name" >/dev/null
+  changed "$name cordoned"
+  # No request timeout: drain bounds itself.
+  if ! kube --request-timeout 0 drain "$name" --ignore-daemonsets --delete-emptydir-data --force \
+      --timeout "$(data '.drain_timeout // 300')s" >"$RUN/drain" 2>&1; then
+    node_uncordon
+    gate_leave
+    die "pods did not leave $name: $(tail -n 3 "$RUN/drain" | tr '\n' ' ')" \
+      "let the named disruption budgets allow one more pod to go, then run the same command again"
+  fi
+  changed "$name drained"
+}
+
+node_uncordon() {
+  [ -e "$STATE/cordoned" ] || return 0
+  kube uncordon "$(data .name)" >/dev/null
+  rm -f "$STATE/cordoned"
+  changed "$(data .name) uncordoned"
+}

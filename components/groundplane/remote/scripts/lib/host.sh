@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# What Kubernetes asks of any host before a runtime or a kubelet comes: modules and sysctls.
+
+host_apply() {
+  load_module overlay
+  load_module br_netfilter
+  put_file /etc/modules-load.d/groundplane.conf 0644 <<<$'overlay\nbr_netfilter' || true
+  host_sysctls | put_file /etc/sysctl.d/90-groundplane.conf 0644 || true
+  local key value
+  while IFS='= ' read -r key value; do set_sysctl "$key" "$value"; done < <(host_sysctls)
+}
+
+host_sysctls() {
+  echo "net.ipv4.ip_forward = 1"
+  # The bridge's settings exist only where its module is a namespace's own.
+  [ ! -e /proc/sys/net/bridge/bridge-nf-call-iptables ] ||
+    echo "net.bridge.bridge-nf-call-iptables = 1"
+  if data '.settings.pod_cidrs[]' | grep -q :; then echo "net.ipv6.conf.all.forwarding = 1"; fi
+}
+
+host_reset() {
+  local file
+  remove_paths /etc/modules-load.d/groundplane.conf /etc/sysctl.d/90-groundplane.conf
+  for file in "$STATE"/before/sysctl/*; do
+    [ ! -e "$file" ] || sysctl -qw "$(basename "$file")=$(cat "$file")" || true
+  done
+}

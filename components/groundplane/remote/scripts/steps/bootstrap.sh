@@ -1,0 +1,99 @@
+# shellcheck shell=bash
+# bootstrap: the one place that founds a cluster. Made once, never updated. Gives the cluster's
+# identity: what a host must hold to be a control plane of it.
+# Data: as the node step's, and .keys [{name, secret}]
+
+apply() {
+  refuse_foreign
+  if ! founded; then
+    # An earlier try of ours that did not end: nobody can have joined it, for it gave no identity.
+    if [ -e /etc/kubernetes/admin.conf ] || [ -e /var/lib/etcd/member ]; then kubernetes_reset; fi
+    found
+  fi
+  identity >"$RESULT"
+  chmod 0600 "$RESULT"
+}
+
+# The cluster's record on its hosts; it says which cluster, and what can never change.
+cluster_record() {
+  jq -cS --arg cluster "$1" '{stack, cluster: $cluster, immutable}' "$DATA"
+}
+
+founded() {
+  [ -e "$STATE/cluster.json" ] && [ -e "$PKI/ca.key" ] &&
+    [ "$(jq -r .stack "$STATE/cluster.json")" = "$(data .stack)" ]
+}
+
+refuse_foreign() {
+  if [ -e "$STATE/cluster.json" ]; then
+    local owner
+    owner=$(jq -r .stack "$STATE/cluster.json")
+    [ "$owner" = "$(data .stack)" ] ||
+      die "this host belongs to the stack $owner" "take it out of that stack first"
+  elif [ -e /etc/kubernetes/kubelet.conf ] && [ ! -e "$STATE/founding" ]; then
+    die "this host is a node of a cluster that is not ours" \
+      "kubeadm reset, if that cluster is no longer wanted"
+  fi
+}
+
+found() {
+  write_atomically "$STATE/founding" 0600 < <(data .stack)
+  host_apply
+  endpoint_apply
+  runtime_apply
+  link_kubernetes "$(data .kubernetes)"
+  kubelet_unit_apply
+  put_file "$OURS/keys.json" 0600 < <(data_json .keys) || true
+  api_server_files
+  control_plane_documents | write_atomically "$KUBEADM" 0600
+  if endpoint_managed; then
+    wait_until 30 "the endpoint's address $(data .endpoint.address) is on this host" has_address
+  fi
+  # kubeadm bounds its own waits (4 minutes each).
+  timeout 900 kubeadm init --config "$KUBEADM" --skip-token-print >"$RUN/kubeadm" 2>&1 ||
+    die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "then run the same command again"
+  rights
+  network_apply
+  wait_healthy
+  cluster_record "$(cluster_id)" | write_atomically "$STATE/cluster.json" 0600
+  rm -f "$STATE/founding"
+  changed "cluster $(cluster_id) founded"
+}
+
+has_address() { ip -o address show | grep -qwF " $(data .endpoint.address)"; }
+
+# A cluster is known by its root: the same after a restore, another for every founding.
+cluster_id() { openssl x509 -in "$PKI/ca.crt" -outform DER | digest | cut -c1-16; }
+
+# What the nodes themselves may do for the gate and the plain network, and the gate's place.
+rights() {
+  kube apply --server-side --force-conflicts -f - >/dev/null <<JSON
+{"apiVersion": "v1", "kind": "List", "items": [
+  {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "$GATE_NAMESPACE"}},
+  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+   "metadata": {"name": "groundplane:node"},
+   "rules": [
+     {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch", "delete"]},
+     {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["get"]}]},
+  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+   "metadata": {"name": "groundplane:node"},
+   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "groundplane:node"},
+   "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]},
+  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+   "metadata": {"name": "groundplane:gate", "namespace": "$GATE_NAMESPACE"},
+   "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+              "verbs": ["get", "list", "create", "update", "delete"]}]},
+  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+   "metadata": {"name": "groundplane:gate", "namespace": "$GATE_NAMESPACE"},
+   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "groundplane:gate"},
+   "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]}
+]}
+JSON
+}
+
+identity() {
+  local path
+  for path in ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key; do
+    jq -n --arg path "$path" --rawfile pem "$PKI/$path" '{($path): $pem}'
+  done | jq -cs --arg cluster "$(cluster_id)" '{cluster: $cluster, identity: add}'
+}

@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# kubeconfig: an administrator's access with an identity of its own. A new renewal number makes a
+# new user and takes the rights from the one before.
+# Data: .context .endpoint .ca .renewal
+
+apply() {
+  wait_until 120 "the API answers" api_answers
+  local user config
+  user=groundplane:admin:$(data .renewal)
+  config=$(mktemp "$RUN/kubeconfig.XXXXXX")
+  kubeadm kubeconfig user --client-name "$user" --config "$KUBEADM" --validity-period 8760h \
+    >"$config" 2>"$RUN/kubeadm" || die "kubeadm makes no kubeconfig: $(tail -n 3 "$RUN/kubeadm")"
+  grant "$user"
+  kubectl --kubeconfig "$config" config rename-context "$(kubectl --kubeconfig "$config" config current-context)" \
+    "$(data .context)" >/dev/null
+  kubectl --kubeconfig "$config" config view --raw -o jsonpath='{.users[0].user.client-certificate-data}' |
+    base64 -d | write_atomically "$STATE/kubeconfig.crt" 0600
+  fact cert "$STATE/kubeconfig.crt" \
+    "$(date -d "$(openssl x509 -noout -enddate -in "$STATE/kubeconfig.crt" | cut -d= -f2)" +%s)"
+  install -m 0600 /dev/null "$RESULT"
+  sed "s/name: kubernetes$/name: $(data .context)/; s/cluster: kubernetes$/cluster: $(data .context)/" "$config" >"$RESULT"
+  rm -f "$config"
+}
+
+grant() {
+  kube apply --server-side --force-conflicts -f - >/dev/null <<JSON
+{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+ "metadata": {"name": "groundplane:admin"},
+ "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+ "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "$1"}]}
+JSON
+}

@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+# membership: on a living control plane, before every join. Takes out what the specification no
+# longer names and does not answer, never what lives, and lets the named workers in.
+# Why before: Pulumi creates the new before it deletes the old, and etcd refuses to add a member
+# while a voting one is silent; a dead host's own steps cannot connect to say that it left.
+# Data: .control_planes {name: address} .workers [name]
+
+apply() {
+  remove_silent_members
+  remove_silent_nodes
+  admit_workers
+}
+
+remove_silent_members() {
+  local id name url health endpoints
+  endpoints=$(jq -r '.control_planes[]' "$DATA" | while read -r address; do etcd_url "$address"; done |
+    paste -sd,)
+  while read -r id name url _ health; do
+    [ "$health" = unhealthy ] || continue
+    ! wanted_member "$name" "$url" || continue
+    etcd_at "$endpoints" member remove "$id" >/dev/null ||
+      die "etcd does not let member $name go" "are enough of the other members healthy?"
+    changed "etcd member $name ($url) removed: not wanted and silent"
+  done < <(etcd_members "$endpoints")
+}
+
+# A member that never started has no name; its address tells.
+wanted_member() {
+  jq -e --arg name "$1" --arg url "$2" '.control_planes | to_entries
+    | any(.key == $name or ($url | contains("//\(.value):") or contains("//[\(.value)]:")))' \
+    "$DATA" >/dev/null
+}
+
+remove_silent_nodes() {
+  local name
+  for name in $(kube get nodes -o jsonpath='{.items[*].metadata.name}'); do
+    jq -e --arg n "$name" '.control_planes[$n] != null or any(.workers[]; . == $n)' "$DATA" >/dev/null &&
+      continue
+    silent "$name" || continue
+    kube delete node "$name" >/dev/null
+    changed "node $name deleted: not wanted and silent"
+  done
+}
+
+# A kubelet renews its lease every 10 seconds; Ready itself is believed for much longer.
+silent() {
+  local renewed
+  renewed=$(kube -n kube-node-lease get lease "$1" --ignore-not-found -o jsonpath='{.spec.renewTime}')
+  [ -z "$renewed" ] || [ $(($(date +%s) - $(date -d "$renewed" +%s))) -gt 30 ]
+}
+
+# A worker's join token is worked out on both sides from a secret that never expires; what
+# expires is the cluster's permission, given here and only while the worker is no node yet.
+admit_workers() {
+  local name
+  for name in $(data '.workers[]'); do
+    [ -z "$(kube get node "$name" --ignore-not-found -o name)" ] || continue
+    token "$name" | kube apply --server-side --force-conflicts -f - >/dev/null
+  done
+}
+
+token() {
+  local id secret
+  id=$(printf 'id:%s' "$1" | digest | cut -c1-6)
+  secret=$({ tr -d '\n' </etc/groundplane/join; printf ':%s' "$1"; } | digest | cut -c1-16)
+  cat <<JSON
+{"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
+ "metadata": {"name": "bootstrap-token-$id", "namespace": "kube-system"},
+ "stringData": {
+   "description": "$1 joins", "token-id": "$id", "token-secret": "$secret",
+   "expiration": "$(date -u -d '+2 hours' +%FT%TZ)", "usage-bootstrap-authentication": "true",
+   "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token"}}
+JSON
+}

@@ -1,0 +1,398 @@
+# shellcheck shell=bash
+# node: everything that makes a host a member, changes it as one, and lets it leave. Whatever
+# disturbs the node happens here, behind the gate, and nowhere else.
+# Data: .name .address .role .state .kubernetes .runtime .endpoint .settings .taints
+#       .max_unavailable .certificates .encryption .ignore_preflight .immutable
+
+apply() {
+  host_apply
+  if joined; then change; else enter; fi
+  record_facts
+}
+
+destroy() {
+  if [ ! -e "$STATE/tombstone" ] && joined; then leave; fi
+  kubernetes_reset
+}
+
+# ---- entering --------------------------------------------------------------------------------
+
+enter() {
+  endpoint_apply
+  runtime_apply
+  link_kubernetes "$(data .kubernetes)"
+  kubelet_unit_apply
+  if is_control_plane; then
+    enter_control_plane
+  else
+    enter_worker
+  fi
+  network_apply
+  wait_healthy
+  jq -cS '{stack, cluster, immutable}' "$DATA" | write_atomically "$STATE/cluster.json" 0600
+  settle
+  write_atomically "$STATE/joined" 0600 < <(data .kubernetes)
+  ! is_control_plane || gate_leave
+}
+
+# settle: what is in force now, so that the next run can tell what would change.
+settle() {
+  mark_applied runtime "$(runtime_digest)"
+  mark_applied kubelet "$(kubelet_digest)"
+  ! is_control_plane || {
+    mark_applied control-plane "$(control_plane_digest)"
+    mark_applied certificates "$(data .certificates)"
+  }
+}
+
+runtime_digest() { { runtime_config; runtime_unit; runtime_links; } | digest; }
+kubelet_digest() { { kubelet_configuration; kubelet_unit; } | digest; }
+control_plane_digest() {
+  { cluster_configuration | jq -cS 'del(.kubernetesVersion)'; audit_policy; kube_proxy_configuration; } | digest
+}
+
+enter_control_plane() {
+  # The host that founded the cluster is a member already.
+  if [ -e "$STATE/cluster.json" ] && [ -e /var/lib/etcd/member ]; then return 0; fi
+  forget_half_join
+  api_server_files
+  mkdir -p "$STATE/join"
+  control_plane_documents | write_atomically "$KUBEADM" 0600
+  # The identity makes its own credentials: nothing here can have expired.
+  local phase
+  for phase in "certs etcd-healthcheck-client" "kubeconfig admin"; do
+    # shellcheck disable=SC2086 # a phase is two words
+    kubeadm init phase $phase --config "$KUBEADM" >"$RUN/kubeadm" 2>&1 ||
+      die "kubeadm init phase $phase: $(tail -n 5 "$RUN/kubeadm")"
+  done
+  cp /etc/kubernetes/admin.conf "$STATE/join/discovery.conf"
+  await_cluster
+  gate_enter join
+  remove_own_ghost
+  join_documents "$STATE/join/discovery.conf" | kubeadm_join
+}
+
+enter_worker() {
+  forget_half_join
+  local endpoint
+  endpoint=$(jq -r '.endpoint | "\(if .address | contains(":") then "[\(.address)]" else .address end):\(.port)"' "$DATA")
+  # The cluster's CA came with the secrets: no first use is trusted.
+  kubectl config --kubeconfig "$STATE/join/discovery.conf" set-cluster groundplane \
+    --server "https://$endpoint" --certificate-authority "$STATE/join/ca.crt" --embed-certs >/dev/null
+  kubectl config --kubeconfig "$STATE/join/discovery.conf" set-context groundplane \
+    --cluster groundplane >/dev/null
+  kubectl config --kubeconfig "$STATE/join/discovery.conf" use-context groundplane >/dev/null
+  chmod 0600 "$STATE/join/discovery.conf"
+  await_cluster
+  join_documents "$STATE/join/discovery.conf" "$(cat "$STATE/join/token")" | kubeadm_join
+}
+
+# A join that was cut off leaves a kubelet and perhaps an etcd that belong to nothing. Not by
+# `kubeadm reset`, which would take the identity away with the rest.
+forget_half_join() {
+  [ -e /etc/kubernetes/kubelet.conf ] || [ -e /var/lib/etcd/member ] ||
+    [ -e /etc/kubernetes/manifests/etcd.yaml ] || return 0
+  systemctl stop kubelet
+  stop_pods
+  find /var/lib/etcd -mindepth 1 -delete
+  rm -rf /etc/kubernetes/*.conf /etc/kubernetes/manifests
+  changed "what an unfinished join left is cleared"
+}
+
+await_cluster() {
+  local server
+  server=$(kubectl --kubeconfig "$STATE/join/discovery.conf" config view -o jsonpath='{.clusters[0].cluster.server}')
+  wait_until 120 "an API server answers at $server (a join never founds a cluster)" \
+    curl -sfk --max-time 5 -o /dev/null "$server/readyz"
+}
+
+# This host is blank, so a member or Node of its name is what an earlier life of it left. etcd
+# would refuse every addition while that voter stays silent.
+remove_own_ghost() {
+  local id name others
+  others=$(data '.name as $n | .endpoint.peers | to_entries[] | select(.key != $n) | .value' |
+    while read -r address; do etcd_url "$address"; done | paste -sd,)
+  while read -r id name _; do
+    [ "$name" = "$(data .name)" ] || continue
+    etcd_at "$others" member remove "$id" >/dev/null
+    changed "etcd member $name of this host's earlier life removed"
+  done < <(etcd_members_named "$others")
+  kube delete node "$(data .name)" --ignore-not-found >/dev/null
+}
+
+# A member that never started has no name; its peer address tells whose it is.
+etcd_members_named() {
+  etcd_at "$1" -w json --hex member list | jq -r --arg self "$(data .name)" --arg address "$(data .address)" '
+    .members[] | .ID + " " + (if (.name // "") != "" then .name
+      elif any(.peerURLs[]; contains("//\($address):") or contains("//[\($address)]:")) then $self
+      else "-" end)'
+}
+
+kubeadm_join() {
+  write_atomically "$STATE/join/kubeadm.json" 0600
+  timeout 600 kubeadm join --config "$STATE/join/kubeadm.json" >"$RUN/kubeadm" 2>&1 ||
+    die "kubeadm join failed: $(tail -n 25 "$RUN/kubeadm")" "then run the same command again"
+  rm -f "$STATE/join/kubeadm.json"
+  changed "$(data .name) joined"
+}
+
+# ---- changing --------------------------------------------------------------------------------
+
+change() {
+  local -a reasons
+  endpoint_apply
+  runtime_mirrors
+  network_apply
+  mapfile -t reasons < <(differences)
+  if [ ${#reasons[@]} -gt 0 ] || [ -e "$STATE/disturbing" ]; then disturb "${reasons[@]}"; fi
+  if [ "$(data .state)" = maintenance ]; then rest; else node_uncordon; fi
+}
+
+# differences: what would disturb the node, one word a line.
+differences() {
+  { ! runtime_differs && [ "$(applied runtime)" = "$(runtime_digest)" ]; } || echo runtime
+  [ "$(kubelet_version)" = "$(data .kubernetes)" ] || echo version
+  if [ "$(applied kubelet)" != "$(kubelet_digest)" ] || drifted /var/lib/kubelet/config.yaml ||
+    ! same_file /etc/systemd/system/kubelet.service < <(kubelet_unit) ||
+    ! systemctl is-active -q kubelet; then echo kubelet; fi
+  is_control_plane || return 0
+  local manifest
+  if [ "$(applied control-plane)" != "$(control_plane_digest)" ]; then echo control-plane; else
+    for manifest in kube-apiserver kube-controller-manager kube-scheduler; do
+      if drifted "/etc/kubernetes/manifests/$manifest.yaml" ||
+        [ ! -e "/etc/kubernetes/manifests/$manifest.yaml" ]; then echo control-plane; break; fi
+    done
+  fi
+  { [ "$(applied certificates)" = "$(data .certificates)" ] && ! certificates_end_soon; } || echo certificates
+  [ "$(encryption_key_in_use)" = "$(jq -r '.[0].name' "$OURS/keys.json")" ] || echo encryption
+}
+
+# 90 days, in seconds: kubeadm's certificates live a year.
+certificates_end_soon() {
+  local certificate
+  for certificate in "$PKI"/apiserver.crt "$PKI"/etcd/server.crt; do
+    openssl x509 -checkend 7776000 -noout -in "$certificate" >/dev/null || return 0
+  done
+  return 1
+}
+
+disturb() {
+  local reason
+  # What can fail for want of something outside fails before anybody is disturbed.
+  [[ " $* " != *" version "* ]] || fetch_images
+  gate_enter disturb
+  write_atomically "$STATE/disturbing" 0600 <<<"$*"
+  ! is_control_plane || snapshot_before
+  # Pods outlive a restart of kubelet or containerd, not a change of their versions.
+  [[ " $* " != *" version "* && " $* " != *" runtime "* ]] || node_drain
+  for reason in "$@"; do
+    case $reason in
+      runtime) change_runtime ;;
+      version) change_version ;;
+      kubelet) change_kubelet ;;
+      control-plane) change_control_plane ;;
+      certificates) change_certificates ;;
+      encryption) change_encryption ;;
+    esac
+  done
+  wait_healthy
+  settle
+  node_uncordon
+  rm -f "$STATE/disturbing"
+  gate_leave
+}
+
+rest() {
+  [ "$(kube get node "$(data .name)" -o jsonpath='{.spec.unschedulable}')" != true ] || return 0
+  gate_enter disturb
+  node_drain
+  gate_leave
+}
+
+snapshot_before() { [ ! -x /usr/local/lib/groundplane/current/backup ] || [ ! -e /etc/groundplane/backup.json ] || /usr/local/lib/groundplane/current/backup now; }
+
+change_runtime() { runtime_apply; }
+
+change_kubelet() {
+  # The cluster's document first, or the next join would bring the old settings back.
+  ! is_control_plane || upload kubelet
+  kubelet_unit_apply
+  timeout 120 kubeadm upgrade node phase kubelet-config >"$RUN/kubeadm" 2>&1 ||
+    die "kubeadm cannot write the kubelet's configuration: $(tail -n 5 "$RUN/kubeadm")"
+  systemctl daemon-reload
+  systemctl restart kubelet
+  changed "kubelet restarted"
+}
+
+upload() {
+  control_plane_documents | write_atomically "$KUBEADM" 0600
+  kubeadm init phase upload-config "$1" --config "$KUBEADM" >"$RUN/kubeadm" 2>&1 ||
+    die "kubeadm cannot upload its $1 configuration: $(tail -n 5 "$RUN/kubeadm")"
+}
+
+change_control_plane() {
+  upload kubeadm
+  put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
+  if ! covers_names; then
+    rm -f "$PKI/apiserver.crt" "$PKI/apiserver.key"
+    phase "certs apiserver"
+    changed "$PKI/apiserver.crt"
+  fi
+  local before
+  before=$(process_of kube-apiserver)
+  phase "control-plane all"
+  phase "addon kube-proxy"
+  # Even where the manifest is the same, a file that the API server reads at its start may not be.
+  [ -z "$before" ] || [ "$(process_of kube-apiserver)" != "$before" ] || restart_static kube-apiserver
+  wait_until 180 "the API server starts with its new settings" new_process kube-apiserver "$before"
+  changed "control plane settings"
+}
+
+phase() {
+  # shellcheck disable=SC2086 # a phase is one or two words
+  kubeadm init phase $1 --config "$KUBEADM" >"$RUN/kubeadm" 2>&1 ||
+    die "kubeadm init phase $1 failed: $(tail -n 5 "$RUN/kubeadm")"
+}
+
+covers_names() {
+  local name text
+  text=$(openssl x509 -in "$PKI/apiserver.crt" -noout -ext subjectAltName)
+  for name in $(cluster_configuration | jq -r '.apiServer.certSANs[]'); do
+    grep -qE "(DNS|IP Address):$name(,|$)" <<<"$text" || return 1
+  done
+}
+
+new_process() {
+  local now
+  now=$(process_of "$1")
+  [ -n "$now" ] && [ "$now" != "$2" ] && api_server_ready
+}
+
+# restart_static NAME: the kubelet starts it again at once.
+restart_static() { pkill -x "${1:0:15}" || true; }
+
+change_certificates() {
+  timeout 120 kubeadm certs renew all --config "$KUBEADM" >"$RUN/kubeadm" 2>&1 ||
+    die "kubeadm cannot renew the certificates: $(tail -n 5 "$RUN/kubeadm")"
+  local name before
+  for name in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+    before=$(process_of "$name")
+    restart_static "$name"
+    wait_until 180 "$name runs with its new certificates" new_process "$name" "$before"
+  done
+  changed "certificates renewed"
+}
+
+change_encryption() {
+  local before
+  encryption_configuration "$(jq -r '.[0].name' "$OURS/keys.json")" |
+    write_atomically "$OURS/encryption.json" 0600
+  before=$(process_of kube-apiserver)
+  restart_static kube-apiserver
+  wait_until 180 "the API server writes with the new key" new_process kube-apiserver "$before"
+  changed "secrets are written with $(encryption_key_in_use)"
+}
+
+# ---- the Kubernetes version ------------------------------------------------------------------
+
+fetch_images() {
+  is_control_plane || return 0
+  timeout 600 "$PARTS/kubernetes/$(data .kubernetes)/kubeadm" config images pull \
+    --kubernetes-version "v$(data .kubernetes)" --cri-socket "$SOCKET" >"$RUN/kubeadm" 2>&1 ||
+    die "images of Kubernetes $(data .kubernetes) cannot be had: $(tail -n 5 "$RUN/kubeadm")" \
+      "is the registry or its mirror reachable from this host?"
+}
+
+change_version() {
+  local old new ignore
+  old=$(kubelet_version) new=$(data .kubernetes)
+  ignore=$(data '.ignore_preflight // [] | join(",")')
+  link_kubernetes "$new" kubeadm
+  if is_control_plane; then
+    if [ "$(cluster_version)" != "v$new" ]; then
+      timeout 900 kubeadm upgrade apply "v$new" --yes --ignore-preflight-errors "$ignore" \
+        >"$RUN/kubeadm" 2>&1
+    else
+      timeout 900 kubeadm upgrade node --ignore-preflight-errors "$ignore" >"$RUN/kubeadm" 2>&1
+    fi || die "kubeadm upgrade to $new failed: $(tail -n 25 "$RUN/kubeadm")" "then run the same command again"
+    wait_until 180 "the API server of $new is ready" api_server_ready
+  else
+    timeout 300 kubeadm upgrade node --ignore-preflight-errors "$ignore" >"$RUN/kubeadm" 2>&1 ||
+      die "kubeadm upgrade node failed: $(tail -n 10 "$RUN/kubeadm")"
+  fi
+  link_kubernetes "$new"
+  systemctl restart kubelet
+  if ! (wait_healthy) 2>"$RUN/unhealthy"; then
+    # Stop at the first node, and leave it as it was: the others have not been touched.
+    link_kubernetes "$old" kubelet kubectl
+    systemctl restart kubelet
+    (wait_healthy) && node_uncordon && gate_leave
+    die "the kubelet $new is not healthy, $old is back: $(cat "$RUN/unhealthy")" "journalctl -u kubelet"
+  fi
+  changed "Kubernetes $old -> $new"
+}
+
+cluster_version() {
+  kube -n kube-system get configmap kubeadm-config -o jsonpath='{.data.ClusterConfiguration}' |
+    sed -n 's/^kubernetesVersion: //p'
+}
+
+# ---- leaving ---------------------------------------------------------------------------------
+
+leave() {
+  local name credentials=$RUN/leaving.conf
+  name=$(data .name)
+  gate_enter leave
+  node_drain
+  if is_control_plane; then
+    cp /etc/kubernetes/admin.conf "$credentials"
+    leave_etcd
+    # From here on the address must be carried by somebody whose API server will stay.
+    endpoint_reset
+  else
+    cp /etc/kubernetes/kubelet.conf "$credentials"
+    cp -L /var/lib/kubelet/pki/kubelet-client-current.pem "$RUN/leaving.pem"
+    sed -i "s|/var/lib/kubelet/pki/kubelet-client-current.pem|$RUN/leaving.pem|" "$credentials"
+  fi
+  systemctl stop kubelet
+  export KUBECONFIG=$credentials
+  wait_until 60 "the other API servers answer" kube get --raw /readyz
+  kube delete node "$name" --ignore-not-found >/dev/null
+  changed "node $name left the cluster"
+  gate_leave
+  rm -f "$credentials" "$RUN/leaving.pem"
+  unset KUBECONFIG
+}
+
+leave_etcd() {
+  local id name others
+  others=$(etcd_peers)
+  while read -r id name _; do
+    [ "$name" = "$(data .name)" ] || continue
+    etcd_at "$others" member remove "$id" >/dev/null
+    changed "etcd member $name removed"
+  done < <(etcd_members_named "$others")
+}
+
+# ---- facts -----------------------------------------------------------------------------------
+
+record_facts() {
+  put_file /etc/systemd/system/kubelet.service 0644 < <(kubelet_unit) || true
+  fact unit kubelet enabled active
+  keep_file /var/lib/kubelet/config.yaml
+  keep_file /etc/kubernetes/kubelet.conf
+  local link target
+  while read -r link target; do fact link "$link" "$target"; done \
+    < <(kubernetes_links "$(data .kubernetes)"; runtime_links)
+  fact file /etc/containerd/config.toml 0644 "$(runtime_config | digest)"
+  fact file /etc/systemd/system/containerd.service 0644 "$(runtime_unit | digest)"
+  fact unit containerd enabled active
+  is_control_plane || return 0
+  local file
+  for file in /etc/kubernetes/manifests/*.yaml "$OURS/audit.json" "$OURS/encryption.json"; do
+    keep_file "$file"
+  done
+  for file in "$PKI"/apiserver.crt "$PKI"/etcd/server.crt; do
+    fact cert "$file" "$(date -d "$(openssl x509 -noout -enddate -in "$file" | cut -d= -f2)" +%s)"
+  done
+}

@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# prepare: everything a node needs and nothing that disturbs one. Packages, kernel settings and
+# the pinned parts, each in a folder of its version. On a host that is not a member yet there is
+# nothing to disturb, so the runtime starts too and the first images come, while others bootstrap.
+# Data: .parts {NAME: {version, files: {FILE: [url, sha256]}}} .packages .runtime .settings .role
+
+apply() {
+  mapfile -t packages < <(data '.packages[]')
+  install_packages "${packages[@]}"
+  host_apply
+  proxy_export
+  local name version file url sha256
+  while IFS=$'\t' read -r name version file url sha256; do
+    part "$name" "$version" "$file" "$url" "$sha256"
+  done < <(data '.parts | to_entries[] | .key as $name | .value
+                 | .version as $version | .files | to_entries[]
+                 | [$name, $version, .key, .value[0], .value[1]] | @tsv')
+  joined || begin
+}
+
+destroy() { remove_paths "$PARTS"; }
+
+# part NAME VERSION FILE URL SHA256: a binary as it is, an archive unpacked.
+part() {
+  local folder=$PARTS/$1/$2 file=$3 target=$PARTS/$1/$2/$3
+  if [ "$file" = archive ]; then
+    fact file "$PARTS/$1/$2.archive" 0644 "$5"
+    [ ! -d "$folder" ] || [ ! -e "$PARTS/$1/$2.archive" ] || return 0
+    fetch "$4" "$5" "$PARTS/$1/$2.archive"
+    chmod 0644 "$PARTS/$1/$2.archive"
+    unpack "$PARTS/$1/$2.archive" "$folder" "$1"
+  else
+    [ "$file" != binary ] || target=$folder/$1
+    fact file "$target" 0755 "$5"
+    # Another program may have written to it, or a disk may have lied.
+    if [ -e "$target" ] && [ "$(digest <"$target")" != "$5" ]; then rm -f "$target"; fi
+    fetch "$4" "$5" "$target"
+    chmod 0755 "$target"
+  fi
+}
+
+# unpack ARCHIVE FOLDER NAME: into a folder that appears only when it is complete.
+unpack() {
+  local strip=0
+  # etcd's archive has a top folder; containerd's and the plugins' have none worth losing.
+  [ "$3" != etcd ] || strip=1
+  rm -rf "$2" "$2.new"
+  mkdir -p "$2.new"
+  tar -xzf "$1" -C "$2.new" --no-same-owner --strip-components "$strip"
+  sync -f "$2.new"
+  mv "$2.new" "$2"
+  changed "$3 $(basename "$2")"
+}
+
+proxy_export() {
+  local name value
+  while IFS='=' read -r name value; do export "$name=$value"; done < <(data '
+    .runtime.proxy // {} | to_entries[]
+    | if .key == "no_proxy" then "no_proxy=\(.value)" else "\(.key)_proxy=\(.value)" end')
+}
+
+begin() {
+  runtime_apply
+  link_kubernetes "$(data .kubernetes)"
+  pull_images
+}
+
+# kubeadm knows which images a control plane needs; a worker starts with pause and kube-proxy.
+pull_images() {
+  local image
+  for image in $(kubeadm config images list --kubernetes-version "v$(data .kubernetes)" 2>/dev/null); do
+    is_control_plane || [[ $image == */kube-proxy:* ]] || [[ $image == */pause:* ]] || continue
+    [ -z "$(ctr -n k8s.io images ls -q "name==$image")" ] || continue
+    # Best effort: a pull that fails here fails again, with its message, where it is needed.
+    if timeout 300 ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d "$image" \
+      >/dev/null 2>&1; then changed "$image pulled"; fi
+  done
+}

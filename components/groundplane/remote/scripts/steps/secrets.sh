@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# secrets: what a host must know and nobody else. Travels apart from all other data, since a
+# secret input hides its whole diff.
+# Data: control plane: .identity {PATH: PEM} .keys [{name, secret}] .join
+#       worker: .token .ca      both: .registry {address ca username password}
+
+apply() {
+  local path
+  for path in $(data '.identity // {} | keys[]'); do
+    put_file "$PKI/$path" 0600 < <(data ".identity[\"$path\"]") || true
+  done
+  if [ -n "$(data '.keys[0].name')" ]; then encryption_keys; fi
+  [ -z "$(data .join)" ] || put_file /etc/groundplane/join 0600 < <(data .join) || true
+  [ -z "$(data .token)" ] || put_file "$STATE/join/token" 0600 < <(data .token) || true
+  [ -z "$(data .ca)" ] || put_file "$STATE/join/ca.crt" 0600 < <(data .ca) || true
+  registry
+}
+
+destroy() { remove_paths /etc/groundplane "$STATE/join"; }
+
+# A key that is new to this host can be read with at once, and is not written with before every
+# control plane can read it: that is the node step's part, behind the gate.
+encryption_keys() {
+  local in_use
+  in_use=$(encryption_key_in_use)
+  put_file "$OURS/keys.json" 0600 < <(data_json .keys) || return 0
+  [ -n "$in_use" ] || return 0
+  encryption_configuration "$in_use" | write_atomically "$OURS/encryption.json" 0600
+  changed "$OURS/encryption.json"
+  wait_until 180 "the API server has read the new encryption key" encryption_loaded
+}
+
+encryption_loaded() {
+  local wanted
+  wanted=sha256:$(digest <"$OURS/encryption.json")
+  kube get --raw /metrics | grep '^apiserver_encryption_config_controller_last_config_info' |
+    grep -q "$wanted"
+}
+
+registry() {
+  local address folder
+  address=$(data .registry.address)
+  [ -n "$address" ] || return 0
+  folder=/etc/containerd/certs.d/$address
+  [ -z "$(data .registry.ca)" ] || put_file "$folder/ca.crt" 0644 < <(data .registry.ca) || true
+  put_file "$folder/hosts.toml" 0600 <<TOML || true
+server = "https://$address"
+
+[host."https://$address"]
+  capabilities = ["pull", "resolve"]
+$([ -z "$(data .registry.ca)" ] || echo "  ca = \"$folder/ca.crt\"")
+$(data '.registry | select(.username) | "\(.username):\(.password)" | @base64
+        | "  [host.\"https://'"$address"'\".header]\n    Authorization = [\"Basic \(.)\"]"')
+TOML
+}

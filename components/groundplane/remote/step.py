@@ -1,0 +1,139 @@
+"""Steps: the only place that makes a `command.remote.Command`.
+
+A step is a script in the host's bundle, called by a constant path with its data as one JSON object
+on stdin. Pulumi compares the data, so the preview shows a change field by field; the token in it
+makes the step run again where the host is no longer as the step left it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi_command import remote
+
+from groundplane.remote.bundle import LIBRARY, bundle, installer
+from groundplane.remote.observation import Observation
+from groundplane.spec import Host, Jump
+
+__all__ = ["INPUTS", "connection", "install", "step"]
+
+# All inputs of a command: ignoring their changes keeps a resource exactly as it is.
+INPUTS = ["connection", "create", "update", "delete", "stdin", "environment", "triggers", "logging"]
+DIALS = 10  # refused handshakes before giving up; MaxStartups drops some when many steps begin
+SECONDS_PER_DIAL = 15
+
+
+def connection(host: Host) -> remote.ConnectionArgs:
+    """How the command provider reaches a host. The host key is always set: unset means unchecked."""
+    proxy = None
+    if host.jump is not None:
+        proxy = remote.ProxyConnectionArgs(**_target(host.jump))
+    return remote.ConnectionArgs(**_target(host), proxy=proxy)
+
+
+def _target(host: Host | Jump) -> dict[str, Any]:
+    return {
+        "host": host.address,
+        "port": host.port,
+        "user": host.user,
+        "private_key": private_key(host),
+        "host_key": host.host_key,
+        "dial_error_limit": DIALS,
+        "per_dial_timeout": SECONDS_PER_DIAL,
+    }
+
+
+def private_key(host: Host | Jump) -> pulumi.Output[str] | None:
+    """The private key's text as a secret; None leaves it to the SSH agent."""
+    if host.key is None:
+        return None
+    return pulumi.Output.secret(Path(host.key).expanduser().read_text())
+
+
+def install(
+    name: str, host: Host, seen: Observation, opts: pulumi.ResourceOptions
+) -> remote.Command:
+    """Bring this release's scripts onto the host."""
+    scripts = bundle()
+    head = f"{scripts.hash} {seen.stack} {seen.token(host.name, 'bundle')}\n"
+    return remote.Command(
+        name,
+        connection=connection(host),
+        create=_as_root(host, f"sh -c '{_quoted(installer())}'"),
+        delete=_as_root(host, f"rm -rf {LIBRARY} /var/lib/groundplane /var/log/groundplane"),
+        stdin=head + scripts.archive,
+        add_previous_output_in_env=False,
+        logging=remote.Logging.STDERR,
+        opts=pulumi.ResourceOptions.merge(opts, _as_the_host_stands(host, seen)),
+    )
+
+
+def step(
+    name: str,
+    host: Host,
+    script: str,
+    data: pulumi.Input[Mapping[str, Any]],
+    seen: Observation,
+    opts: pulumi.ResourceOptions,
+    *,
+    deletes: bool = False,
+    secret_result: bool = False,
+    token: str | None = None,
+) -> remote.Command:
+    """Run the step `script` on the host whenever its data or its token change.
+
+    `data`: JSON-able, at most 2 KB; the stack and the step's name are added, and the token.
+    `deletes`: the script has a verb `destroy`, called when the resource is deleted.
+    `secret_result`: what the step gives back on stdout is a secret.
+    `token`: another than the one that the host's state asks for.
+    """
+    head = {
+        "stack": seen.stack,
+        "step": script,
+        "revision": 1,
+        "token": token or seen.token(host.name, script),
+    }
+    run = f"{LIBRARY}/current/run {script}"
+    return remote.Command(
+        name,
+        connection=connection(host),
+        create=_as_root(host, f"{run} apply"),
+        delete=_as_root(host, f"{run} destroy") if deletes else None,
+        stdin=pulumi.Output.from_input(data).apply(lambda d: canonical({**head, **d})),
+        add_previous_output_in_env=False,
+        logging=remote.Logging.STDERR,
+        opts=pulumi.ResourceOptions.merge(
+            pulumi.ResourceOptions.merge(opts, _as_the_host_stands(host, seen)),
+            pulumi.ResourceOptions(additional_secret_outputs=["stdout"] if secret_result else None),
+        ),
+    )
+
+
+def canonical(data: Mapping[str, Any]) -> str:
+    """JSON whose text is the same for the same data; empty values say nothing and are left out."""
+    return json.dumps(_without_empty(data), sort_keys=True, separators=(",", ":"))
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_empty(v) for k, v in value.items() if v not in (None, {}, [])}
+    return value
+
+
+def _as_the_host_stands(host: Host, seen: Observation) -> pulumi.ResourceOptions:
+    """A host that does not answer keeps its steps as they are; one that is lost is let go of."""
+    return pulumi.ResourceOptions(
+        ignore_changes=INPUTS if seen.unreachable(host.name) else None,
+        retain_on_delete=True if host.state == "lost" else None,
+    )
+
+
+def _as_root(host: Host, command: str) -> str:
+    return f"sudo -n {command}" if host.sudo else command
+
+
+def _quoted(script: str) -> str:
+    return script.replace("'", "'\\''")
+
