@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,13 +154,12 @@ class _Provider(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[mis
             ),
             hasDetailedDiff=True,
         )
+        replaced = {path for path in changes if resource.replaces(path)}
+        response.diffs.extend(sorted({_head(path) for path in changes}))
+        response.replaces.extend(sorted({_head(path) for path in replaced}))
         for path, kind in changes.items():
-            if resource.replaces(path):
-                response.replaces.append(path)
-                kind += "_replace"
-            response.diffs.append(path)
+            kind = f"{kind}_replace" if path in replaced else kind
             response.detailedDiff[path].kind = provider_pb2.PropertyDiff.Kind.Value(kind.upper())
-            response.detailedDiff[path].inputDiff = True
         return response
 
     async def Create(self, request: Any, context: Any) -> Any:
@@ -241,6 +241,11 @@ class _reported:
     async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, Failed):
             await self.context.abort(grpc.StatusCode.UNKNOWN, str(error))
+
+
+def _head(path: str) -> str:
+    """The property that a path begins with."""
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 def _mirrored(resource: Resource, inputs: Properties) -> Properties:

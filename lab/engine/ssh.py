@@ -194,7 +194,8 @@ async def _retry(
 
 def _words(error: OSError) -> str:
     """The system's words for an error, in lower case as Go has them."""
-    return (error.strerror or str(error)).lower()
+    # Not `error.strerror`: asyncio puts its own words there.
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 class _Output(asyncssh.SSHClientSession[bytes]):

@@ -1,0 +1,68 @@
+"""Stand-ins for the parts of Pulumi that only its own downloads have.
+
+The engine itself is always the real one. Where the language host for Python and the providers
+`command` and `random` cannot be installed, these take their place: the same names, protocol and
+types, and they really do the work. They say `lab.standin` in their version.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+BIN = Path(__file__).parent / "bin"
+PROVIDERS = ("command", "random")
+
+
+def install(cli: Path, folder: Path, home: Path) -> list[str]:
+    """Make a Pulumi in `folder` that has all it needs, and return which stand-ins it got.
+
+    An official plugin always wins: one in `home` or, for the language host, beside the CLI.
+
+    Args:
+        cli: the Pulumi executable.
+        folder: gets `pulumi` and `pulumi-language-python`. The engine looks for the language
+            host beside its own file (not beside a link to it), so `pulumi` is a hard link or a
+            copy; found on the PATH instead, it would warn at every command.
+        home: PULUMI_HOME, whose plugins the engine searches by name and version.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    used = []
+    _hard_link(cli, folder / "pulumi")
+    for name in ("pulumi-language-python", "pulumi-language-python-exec"):
+        official = cli.parent / name
+        if official.exists():
+            _link(official, folder / name)
+    if not (cli.parent / "pulumi-language-python").exists():
+        _link(BIN / "pulumi-language-python", folder / "pulumi-language-python")
+        used.append("pulumi-language-python")
+    for name in PROVIDERS:
+        executable = f"pulumi-resource-{name}"
+        # The engine only takes the very version that the SDK asks for; what follows the plus
+        # sign does not count for it, and tells people what they have.
+        plugin = f"resource-{name}-v{version(f'pulumi_{name}')}"
+        standin = home / "plugins" / f"{plugin}+lab.standin"
+        if (home / "plugins" / plugin / executable).exists():
+            shutil.rmtree(standin, ignore_errors=True)
+        else:
+            standin.mkdir(parents=True, exist_ok=True)
+            _link(BIN / executable, standin / executable)
+            used.append(executable)
+    return used
+
+
+def _hard_link(source: Path, target: Path) -> None:
+    if target.exists() and target.stat().st_size == source.stat().st_size:
+        return
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # Another file system.
+        shutil.copy2(source, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    target.symlink_to(source.resolve())
