@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from groundplane.clusters.kubeadm import KubeadmCluster
     from groundplane.errors import GroundplaneError
     from groundplane.platform import Platform
-    from groundplane.spec import Cluster, Endpoint, Host, Kubernetes, Spec
-    from groundplane.spec.files import load
+    from groundplane.spec import Cluster, Endpoint, Host, Kubernetes, Spec, load
 
 _HOMES = {
     "Cluster": "groundplane.spec",
@@ -24,7 +23,7 @@ _HOMES = {
     "Kubernetes": "groundplane.spec",
     "Platform": "groundplane.platform",
     "Spec": "groundplane.spec",
-    "load": "groundplane.spec.files",
+    "load": "groundplane.spec",
 }
 
 __all__ = [

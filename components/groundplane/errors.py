@@ -25,9 +25,7 @@ class Finding:
 
     def __str__(self) -> str:
         head = f"{self.place}: {_sentence(self.what)}" if self.place else _sentence(self.what)
-        return "\n".join(
-            line for line in (head, _sentence(self.why), self.remedy.strip()) if line
-        )
+        return "\n".join(line for line in (head, _sentence(self.why), self.remedy.strip()) if line)
 
 
 class GroundplaneError(Exception):

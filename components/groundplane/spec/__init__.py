@@ -1,6 +1,14 @@
 """All that a user describes: the models, the files they stand in, and what is checked."""
 
 from groundplane.errors import Finding, SpecError
+from groundplane.spec.load import (
+    SECRETS,
+    from_pulumi_config,
+    load,
+    selected_stack,
+    stack_file,
+    stack_folder,
+)
 from groundplane.spec.models import (
     ApiServer,
     Audit,
@@ -25,6 +33,7 @@ from groundplane.spec.models import (
 from groundplane.spec.spec import Spec
 
 __all__ = [
+    "SECRETS",
     "ApiServer",
     "Audit",
     "Backup",
@@ -46,5 +55,10 @@ __all__ = [
     "SshTarget",
     "Taint",
     "Target",
+    "from_pulumi_config",
     "immutable",
+    "load",
+    "selected_stack",
+    "stack_file",
+    "stack_folder",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
@@ -18,8 +18,8 @@ from groundplane.spec import values as v
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
-SITE = {"where": "site"}
-PLATFORM = {"where": "platform"}
+SITE: dict[str, JsonValue] = {"where": "site"}
+PLATFORM: dict[str, JsonValue] = {"where": "platform"}
 
 
 class Model(BaseModel):
@@ -46,7 +46,7 @@ class Jump(Model):
     """The user to log in as."""
     port: Port = 22
     """The port of SSH."""
-    key: v.Text | None = Field(None, examples=["~/.ssh/id_ed25519"])
+    key: v.Text | None = Field(default=None, examples=["~/.ssh/id_ed25519"])
     """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
     host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
     """Its public host key in authorized_keys form. Without it anyone on the network can pose as
@@ -76,14 +76,14 @@ class Host(Model):
     The same as `address` unless given."""
     second_node_address: v.IPAddress | None = None
     """The node's address of the other family, where the cluster has ranges of two."""
-    interface: v.Interface | None = Field(None, examples=["eno1", "52:54:00:12:34:56"])
+    interface: v.Interface | None = Field(default=None, examples=["eno1", "52:54:00:12:34:56"])
     """The network interface that holds the node's address, by name or by MAC address. Without it,
     the one that holds the address is found on the host."""
     user: v.Text = "root"
     """The user to log in as."""
     port: Port = 22
     """The port of SSH."""
-    key: v.Text | None = Field(None, examples=["~/.ssh/id_ed25519"])
+    key: v.Text | None = Field(default=None, examples=["~/.ssh/id_ed25519"])
     """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
     host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
     """The host's public key in authorized_keys form. Without it anyone on the network can pose as
@@ -95,11 +95,13 @@ class Host(Model):
     is root."""
     role: Literal["control-plane", "worker"] = Field(examples=["worker"])
     """What the host is in the cluster."""
-    labels: dict[v.LabelKey, v.LabelValue] = Field({}, examples=[{"example.org/disk": "ssd"}])
+    labels: dict[v.LabelKey, v.LabelValue] = Field(
+        default={}, examples=[{"example.org/disk": "ssd"}]
+    )
     """Labels of the node."""
     taints: list[Taint] = []
     """Taints of the node."""
-    failure_domain: v.Name | None = Field(None, examples=["rack1"])
+    failure_domain: v.Name | None = Field(default=None, examples=["rack1"])
     """What fails together: a rack, a power feed, a room. Becomes the node's label
     topology.kubernetes.io/zone."""
     state: Literal["present", "maintenance", "lost"] = "present"
@@ -112,9 +114,7 @@ class Kubernetes(Model):
 
     version: v.Version = Field(examples=["1.36.4"])
     """The control planes' version. Changed by patches, or by one minor upwards."""
-    workers: v.Version = Field(
-        default_factory=lambda data: data["version"], examples=["1.35.8"]
-    )
+    workers: v.Version = Field(default_factory=lambda data: data["version"], examples=["1.35.8"])
     """The workers' version: at most three minors older than the control planes, never newer. The
     same unless given."""
 
@@ -131,17 +131,21 @@ class Endpoint(Model):
     port: Port = Field(default_factory=lambda data: 8443 if data["mode"] == "managed" else 6443)
     """The port that clients and nodes use. It cannot change later. 8443 when managed, because the
     API servers hold 6443 on the same hosts; 6443 when external."""
-    router_id: Annotated[int, Field(ge=1, le=255)] | None = Field(None, examples=[51])
+    router_id: Annotated[int, Field(ge=1, le=255)] | None = Field(default=None, examples=[51])
     """VRRP's virtual router id, for a managed endpoint. Two clusters in one network segment with
     the same one would take the address from each other."""
-    interface: v.Interface | None = Field(None, examples=["eno1"])
+    interface: v.InterfaceName | None = Field(default=None, examples=["eno1"])
     """The control planes' interface that holds the address, by name. Without it, the one with the
     node's address."""
 
     @property
     def host_port(self) -> str:
         """ADDRESS:PORT, an IPv6 address in brackets."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return (
+            f"[{self.address}]:{self.port}"
+            if ":" in self.address
+            else f"{self.address}:{self.port}"
+        )
 
     @property
     def url(self) -> str:
@@ -152,11 +156,11 @@ class Endpoint(Model):
 class Mirrors(Model):
     """Where hosts fetch what they install, when not from its makers."""
 
-    downloads: v.Url | None = Field(None, examples=["http://mirror.example.org:8080"])
+    downloads: v.Url | None = Field(default=None, examples=["http://mirror.example.org:8080"])
     """A server that holds https://HOST/PATH under /HOST/PATH. What comes from it is checked against
     the catalogue's digests, so it need not be trusted."""
     images: dict[v.RegistryName, v.Url] = Field(
-        {}, examples=[{"registry.k8s.io": "http://mirror.example.org:5000"}]
+        default={}, examples=[{"registry.k8s.io": "http://mirror.example.org:5000"}]
     )
     """For an image registry, the registry that is asked first in its place."""
 
@@ -164,11 +168,11 @@ class Mirrors(Model):
 class Proxy(Model):
     """The HTTP proxy through which hosts reach downloads and image registries."""
 
-    http: v.Url | None = Field(None, examples=["http://proxy.example.org:3128"])
+    http: v.Url | None = Field(default=None, examples=["http://proxy.example.org:3128"])
     """The proxy for http URLs."""
-    https: v.Url | None = Field(None, examples=["http://proxy.example.org:3128"])
+    https: v.Url | None = Field(default=None, examples=["http://proxy.example.org:3128"])
     """The proxy for https URLs."""
-    no_proxy: list[v.NoProxy] = Field([], examples=[["10.0.0.0/8", ".example.org"]])
+    no_proxy: list[v.NoProxy] = Field(default=[], examples=[["10.0.0.0/8", ".example.org"]])
     """What is reached directly, besides the cluster's own ranges, hosts, endpoint and domain."""
 
 
@@ -177,36 +181,38 @@ class PrivateRegistry(Model):
 
     address: v.RegistryName = Field(examples=["registry.example.org:5000"])
     """HOST or HOST:PORT, as image names begin."""
-    ca: v.Certificate | None = Field(None, examples=["registry-ca.pem"])
+    ca: v.Certificate | None = Field(default=None, examples=["registry-ca.pem"])
     """The CA of its certificate in PEM form, or the path to it from the folder of the stack."""
     username: v.Text | None = None
     """Its user. The password is the stack's secret `groundplane:registryPassword`."""
-    password: SkipJsonSchema[Any] = Field(None, exclude=True, repr=False)
+    password: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
 
 
 class ApiServer(Model):
     """Settings of kube-apiserver."""
 
-    extra_args: dict[str, v.FlagValue] = Field({}, examples=[{"max-requests-inflight": 800}])
+    extra_args: dict[str, v.FlagValue] = Field(
+        default={}, examples=[{"max-requests-inflight": 800}]
+    )
     """Its flags, without the dashes before them."""
-    cert_sans: list[v.Address] = Field([], examples=[["api.example.org"]])
+    cert_sans: list[v.Address] = Field(default=[], examples=[["api.example.org"]])
     """Further names and addresses in its certificate. The endpoint and the control planes are in
     it anyhow."""
-    feature_gates: dict[str, bool] = Field({}, examples=[{"MutatingAdmissionPolicy": True}])
+    feature_gates: dict[str, bool] = Field(default={}, examples=[{"MutatingAdmissionPolicy": True}])
     """Its feature gates."""
 
 
 class Component(Model):
     """Settings of kube-controller-manager or kube-scheduler."""
 
-    extra_args: dict[str, v.FlagValue] = Field({}, examples=[{"v": 3}])
+    extra_args: dict[str, v.FlagValue] = Field(default={}, examples=[{"v": 3}])
     """Its flags, without the dashes before them."""
 
 
 class Containerd(Model):
     """Settings of the container runtime."""
 
-    version: v.Version | None = Field(None, examples=["2.3.4"])
+    version: v.Version | None = Field(default=None, examples=["2.3.4"])
     """Its version. Without it the catalogue's default, which moves with releases of groundplane;
     `groundplane init` writes one."""
     restrict_oom_score_adj: bool = False
@@ -236,7 +242,7 @@ class SshTarget(Model):
 
     address: v.Address = Field(examples=["192.0.2.200"])
     """Where it answers SSH."""
-    user: v.Text = Field("root", examples=["backup"])
+    user: v.Text = Field(default="root", examples=["backup"])
     """The user to log in as."""
     port: Port = 22
     """The port of SSH."""
@@ -262,13 +268,13 @@ class S3Target(Model):
     """The URL of the object store, without the bucket."""
     bucket: v.Text = Field(examples=["etcd-backup"])
     """The bucket; it must exist."""
-    prefix: str = Field("", examples=["metal/"])
+    prefix: str = Field(default="", examples=["metal/"])
     """What the names of the snapshots in the bucket begin with."""
     region: v.Text = "us-east-1"
     """The region that requests are signed for."""
     access_key: v.Text = Field(examples=["groundplane"])
     """The access key's id."""
-    secret_key: SkipJsonSchema[Any] = Field(None, exclude=True, repr=False)
+    secret_key: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
 
 
 class Target(Model):
@@ -289,11 +295,11 @@ class Target(Model):
 class Backup(Model):
     """Snapshots of etcd: by a timer, and one before each disturbance of a control plane."""
 
-    schedule: v.Calendar = Field("*-*-* 00/6:00:00", examples=["hourly"])
+    schedule: v.Calendar = Field(default="*-*-* 00/6:00:00", examples=["hourly"])
     """When, as a systemd calendar expression. Every six hours unless given."""
     keep: Annotated[int, Field(ge=1, le=10000)] = 28
     """How many snapshots are kept on each control plane and at the target."""
-    target: Target | None = Field(None, json_schema_extra=SITE)
+    target: Target | None = Field(default=None, json_schema_extra=SITE)
     """Where they are copied to. Without it they stay on the control planes, and are lost with
     them."""
     recipient: v.Certificate = Field(examples=["backup-recipient.pem"])
@@ -326,24 +332,28 @@ class Cluster(Model):
     )
     """The range of the services' addresses, or two, in the same order of families. It cannot
     change later."""
-    domain: v.Domain = Field("cluster.local", json_schema_extra=PLATFORM)
+    domain: v.Domain = Field(default="cluster.local", json_schema_extra=PLATFORM)
     """The DNS domain of services. It cannot change later."""
-    node_cidr_mask_ipv4: Annotated[int, Field(ge=9, le=30)] = Field(24, json_schema_extra=SITE)
+    node_cidr_mask_ipv4: Annotated[int, Field(ge=9, le=30)] = Field(
+        default=24, json_schema_extra=SITE
+    )
     """The prefix length of each node's part of an IPv4 pod range. It cannot change later."""
-    node_cidr_mask_ipv6: Annotated[int, Field(ge=9, le=126)] = Field(64, json_schema_extra=SITE)
+    node_cidr_mask_ipv6: Annotated[int, Field(ge=9, le=126)] = Field(
+        default=64, json_schema_extra=SITE
+    )
     """The prefix length of each node's part of an IPv6 pod range. It cannot change later."""
     endpoint: Endpoint = Field(json_schema_extra=SITE)
     """Where the cluster's API is reached."""
-    network: Literal["plain", "none"] = Field("plain", json_schema_extra=PLATFORM)
+    network: Literal["plain", "none"] = Field(default="plain", json_schema_extra=PLATFORM)
     """`plain`: the reference CNI plugins, and a route on each host to each other's pods; the hosts
     share one network segment. `none`: you bring the pod network. It cannot change later."""
-    mirrors: Mirrors = Field(Mirrors(), json_schema_extra=SITE)
+    mirrors: Mirrors = Field(default=Mirrors(), json_schema_extra=SITE)
     """Where hosts fetch what they install."""
-    proxy: Proxy | None = Field(None, json_schema_extra=SITE)
+    proxy: Proxy | None = Field(default=None, json_schema_extra=SITE)
     """The HTTP proxy of the hosts."""
-    registry: PrivateRegistry | None = Field(None, json_schema_extra=SITE)
+    registry: PrivateRegistry | None = Field(default=None, json_schema_extra=SITE)
     """A private image registry."""
-    kubelet: dict[str, Any] = Field({}, examples=[{"maxPods": 200}])
+    kubelet: dict[str, Any] = Field(default={}, examples=[{"maxPods": 200}])
     """Fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1), as they stand there."""
     api_server: ApiServer = ApiServer()
     """Settings of kube-apiserver."""
@@ -351,18 +361,18 @@ class Cluster(Model):
     """Settings of kube-controller-manager."""
     scheduler: Component = Component()
     """Settings of kube-scheduler."""
-    kube_proxy: dict[str, Any] = Field({}, examples=[{"mode": "nftables"}])
+    kube_proxy: dict[str, Any] = Field(default={}, examples=[{"mode": "nftables"}])
     """Fields of KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), as they stand there."""
     containerd: Containerd = Containerd()
     """Settings of the container runtime."""
     max_unavailable: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many workers may be disturbed at once. Control planes: always one."""
-    encryption_generation: Annotated[int, Field(ge=1)] = Field(1, json_schema_extra=SITE)
+    encryption_generation: Annotated[int, Field(ge=1)] = Field(default=1, json_schema_extra=SITE)
     """Raised by one, it rotates the key that encrypts Secrets at rest."""
-    certificates_generation: Annotated[int, Field(ge=1)] = Field(1, json_schema_extra=SITE)
+    certificates_generation: Annotated[int, Field(ge=1)] = Field(default=1, json_schema_extra=SITE)
     """Raised by one, it renews the certificates of etcd, of the API servers and of their
     clients."""
-    audit: Audit = Field(Audit(), json_schema_extra=PLATFORM)
+    audit: Audit = Field(default=Audit(), json_schema_extra=PLATFORM)
     """The API server's audit log."""
     backup: Backup | None = None
     """Snapshots of etcd. Without it there are none but those before a disturbance, on the control

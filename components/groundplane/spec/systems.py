@@ -52,3 +52,7 @@ def supported(os_id: str, version_id: str, arch: str) -> System | None:
         if (system.os_id, system.version, system.arch) == (os_id, version, found):
             return system
     return None
+
+
+KUBERNETES_MINORS = ("1.35", "1.36", "1.37")
+"""The release lines of Kubernetes that groundplane supports, oldest first."""

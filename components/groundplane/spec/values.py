@@ -19,6 +19,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, WrapValidator
 
 
+def show(value: object) -> str:
+    """A value for an error's text: on one line, and cut when long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:50] + "..." + text[-5:]
+
+
 class Bad(ValueError):
     """A value that is refused. The field's own description tells why the field is there."""
 
@@ -40,7 +46,9 @@ def _or_output(value: Any, validate: Callable[[Any], Any]) -> Any:
 OrOutput = WrapValidator(_or_output)
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-HOSTNAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+HOSTNAME = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+)
 QUALIFIED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -59,7 +67,7 @@ def matches(pattern: re.Pattern[str], what: str, remedy: str) -> Callable[[str],
 
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
-            raise Bad(what.format(repr(value)), remedy)
+            raise Bad(what.format(show(value)), remedy)
         return value
 
     return check
@@ -70,12 +78,12 @@ def ip(value: str) -> str:
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
-        raise Bad(f"{value!r} is not an IP address", "Write one such as 192.0.2.10.") from None
+        raise Bad(f"{show(value)} is not an IP address", "Write one such as 192.0.2.10.") from None
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-        raise Bad(f"{value!r} is bound to one interface", "Leave out the part from the % on.")
+        raise Bad(f"{show(value)} is bound to one interface", "Leave out the part from the % on.")
     if address.is_unspecified or address.is_loopback or address.is_multicast:
         raise Bad(
-            f"{value!r} is no address of one machine",
+            f"{show(value)} is no address of one machine",
             "Write the address by which the other machines reach this one.",
         )
     return str(address)
@@ -90,7 +98,7 @@ def ip_or_name(value: str) -> str:
         # 10.0.0.300 would pass as a name and fail much later, in the resolver.
         if not HOSTNAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
             raise Bad(
-                f"{value!r} is neither an IP address nor a DNS name",
+                f"{show(value)} is neither an IP address nor a DNS name",
                 "Write one such as 192.0.2.10 or n4.example.org, without a port or user.",
             ) from None
         return name
@@ -106,8 +114,10 @@ def cidr(value: str) -> str:
     try:
         fixed = ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise Bad(f"{value!r} is not an address range", "Write one such as 10.244.0.0/16.") from None
-    raise Bad(f"{value!r} has bits set beyond its prefix", f"Did you mean {fixed}?")
+        raise Bad(
+            f"{show(value)} is not an address range", "Write one such as 10.244.0.0/16."
+        ) from None
+    raise Bad(f"{show(value)} has bits set beyond its prefix", f"Did you mean {fixed}?")
 
 
 def host_key(value: str) -> str:
@@ -154,7 +164,7 @@ def registry_name(value: str) -> str:
     good = HOSTNAME.fullmatch(host) and (not colon or (port.isdigit() and 0 < int(port) < 65536))
     if not good:
         raise Bad(
-            f"{value!r} does not name an image registry",
+            f"{show(value)} does not name an image registry",
             "Write HOST or HOST:PORT such as registry.k8s.io, without https:// or a path.",
         )
     return value
@@ -166,10 +176,19 @@ def interface(value: str) -> str:
         return value.lower()
     if not INTERFACE.fullmatch(value) or value in (".", ".."):
         raise Bad(
-            f"{value!r} is neither an interface's name nor its MAC address",
+            f"{show(value)} is neither an interface's name nor its MAC address",
             "Write one such as eno1 or 52:54:00:12:34:56.",
         )
     return value
+
+
+def interface_name(value: str) -> str:
+    """A network interface by name, where one name stands for several hosts."""
+    if MAC.fullmatch(value.lower()):
+        raise Bad(
+            "a MAC address belongs to one host", "Write the name that all have, such as eno1."
+        )
+    return interface(value)
 
 
 def qualified_name(value: str) -> str:
@@ -177,7 +196,7 @@ def qualified_name(value: str) -> str:
     prefix, slash, name = value.rpartition("/")
     if not QUALIFIED.fullmatch(name) or (slash and not HOSTNAME.fullmatch(prefix)):
         raise Bad(
-            f"{value!r} is not a key for a label or taint",
+            f"{show(value)} is not a key for a label or taint",
             "Write NAME or example.org/NAME: up to 63 letters, digits, '-', '_' and '.'.",
         )
     return value
@@ -192,7 +211,7 @@ def label_value(value: Any) -> str:
         )
     if not isinstance(value, str) or (value and not QUALIFIED.fullmatch(value)):
         raise Bad(
-            f"{value!r} is not a value for a label or taint",
+            f"{show(value)} is not a value for a label or taint",
             "Use up to 63 letters, digits, '-', '_' and '.', beginning and ending with a letter "
             "or digit.",
         )
@@ -234,7 +253,7 @@ def calendar(value: str) -> str:
     """A systemd calendar expression, as far as it can be judged without systemd."""
     if not re.fullmatch(r"[A-Za-z0-9 ,:./*~+_-]{1,100}", value.strip()) or not value.strip():
         raise Bad(
-            f"{value!r} is not a systemd calendar expression",
+            f"{show(value)} is not a systemd calendar expression",
             "Write one such as hourly or *-*-* 02:30:00; `systemd-analyze calendar` explains it.",
         )
     return value.strip()
@@ -249,7 +268,7 @@ def preflight_name(value: str) -> str:
         )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]*", value):
         raise Bad(
-            f"{value!r} is not the name of a kubeadm check",
+            f"{show(value)} is not the name of a kubeadm check",
             "Write it as kubeadm prints it in brackets, such as SystemVerification.",
         )
     return value
@@ -263,7 +282,7 @@ def no_proxy(value: str) -> str:
     except ValueError:
         if not HOSTNAME.fullmatch(bare.partition(":")[0]):
             raise Bad(
-                f"{value!r} is not an exception from a proxy",
+                f"{show(value)} is not an exception from a proxy",
                 "Write an address, a range, a name or .example.org, one in each entry.",
             ) from None
     return value
@@ -288,7 +307,9 @@ Name = Annotated[
 Domain = Annotated[
     str,
     AfterValidator(
-        matches(HOSTNAME, "{} is not a DNS domain", "Write one such as cluster.local, in lower case.")
+        matches(
+            HOSTNAME, "{} is not a DNS domain", "Write one such as cluster.local, in lower case."
+        )
     ),
 ]
 Address = Annotated[str, AfterValidator(ip_or_name), OrOutput]
@@ -298,6 +319,7 @@ Cidr = Annotated[str, AfterValidator(cidr)]
 Url = Annotated[str, AfterValidator(url)]
 RegistryName = Annotated[str, AfterValidator(registry_name)]
 Interface = Annotated[str, AfterValidator(interface)]
+InterfaceName = Annotated[str, AfterValidator(interface_name)]
 LabelKey = Annotated[str, AfterValidator(qualified_name)]
 LabelValue = Annotated[str, BeforeValidator(label_value)]
 FlagValue = Annotated[str, BeforeValidator(flag_value)]
@@ -308,6 +330,8 @@ NoProxy = Annotated[str, AfterValidator(no_proxy)]
 Version = Annotated[
     str,
     AfterValidator(
-        matches(VERSION, "{} is not a full version", "Write one such as 1.36.4: three numbers, no v.")
+        matches(
+            VERSION, "{} is not a full version", "Write one such as 1.36.4: three numbers, no v."
+        )
     ),
 ]
