@@ -27,6 +27,7 @@ from lab.mirror.server import Fault
 from lab.parts import build, images
 from lab.parts.images import Image
 from lab.parts.progress import Progress, timed
+from lab.parts.store import write_whole
 
 __all__ = [
     "Access",
@@ -84,13 +85,13 @@ def fill(mirror: Path, progress: Progress) -> None:
     with timed(f"filling the registry with {len(want)} images", progress):
         pid_file = mirror / "filling.pid"
         daemon.stop(pid_file)  # of a run that was killed
-        address = start_registry(mirror, pid_file, "127.0.0.1:0")
+        address = start_registry(mirror, pid_file, pid_file.with_suffix(".log"), "127.0.0.1:0")
         try:
             for image in images.images():
                 push(image, address)
         finally:
             daemon.stop(pid_file)
-        pushed.write_text(json.dumps(want))
+        write_whole(pushed, json.dumps(want))
 
 
 def push(image: Image, address: str) -> None:
@@ -107,10 +108,16 @@ def push(image: Image, address: str) -> None:
         )
 
 
-def start_registry(mirror: Path, pid_file: Path, address: str, netns: str | None = None) -> str:
-    """The registry over the mirror's storage; returns the address on which it listens."""
+def start_registry(
+    mirror: Path, pid_file: Path, accessed: Path, address: str, netns: str | None = None
+) -> str:
+    """The registry over the mirror's storage, with its access log appended to `accessed`.
+
+    Returns the address on which it listens.
+    """
     config = pid_file.with_suffix(".json")  # JSON is YAML
-    config.write_text(
+    write_whole(
+        config,
         json.dumps(
             {
                 "version": 0.1,
@@ -118,14 +125,14 @@ def start_registry(mirror: Path, pid_file: Path, address: str, netns: str | None
                 "storage": {"filesystem": {"rootdirectory": str(mirror / "registry")}},
                 "http": {"addr": address},
             }
-        )
+        ),
     )
     line = daemon.start(
         [*enter(netns), parts.binary("registry"), "serve", config],
         pid_file,
         pid_file.with_suffix(".log"),
         "listening on ",
-        output=mirror / "access.log",
+        output=accessed,
         env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
     )
     return line.split("listening on ")[1].split('"')[0]
@@ -142,6 +149,7 @@ def start(netns: str, lab_dir: Path) -> None:
     DaemonError if one does not come up.
     """
     mirror = folder(lab_dir)
+    accessed = mirror / "access.log"
     namespace = Path("/run/netns", netns).stat().st_ino
     for name in SERVERS:
         pid_file = mirror / f"{name}.pid"
@@ -150,7 +158,7 @@ def start(netns: str, lab_dir: Path) -> None:
             continue
         daemon.stop(pid_file)  # of a namespace that was made anew
         if name == "registry":
-            start_registry(mirror, pid_file, f"0.0.0.0:{IMAGES_PORT}", netns)
+            start_registry(mirror, pid_file, accessed, f"0.0.0.0:{IMAGES_PORT}", netns)
         else:
             start_downloads(mirror, pid_file, netns)
 

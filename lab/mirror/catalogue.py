@@ -9,7 +9,7 @@ import yaml
 
 from lab.parts import build, images, recipes
 from lab.parts.recipes import ARCH, Part
-from lab.parts.store import cache, sha256
+from lab.parts.store import cache, sha256, write_whole
 
 # The images that are pinned by Kubernetes' version and not by their own.
 COMPANIONS = ("pause", "etcd", "coredns")
@@ -82,7 +82,4 @@ def companions() -> dict[str, dict[str, str]]:
 
 def write(target: Path) -> None:
     text = yaml.safe_dump(overlay(), sort_keys=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(target.name + ".part")
-    draft.write_text("# Made by the lab: what its mirror holds.\n" + text)
-    draft.rename(target)
+    write_whole(target, "# Made by the lab: what its mirror holds.\n" + text)

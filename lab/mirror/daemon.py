@@ -13,6 +13,8 @@ from pathlib import Path
 
 from groundplane.errors import GroundplaneError
 
+from lab.parts.store import write_whole
+
 GRACE = 5  # seconds between asking a process to end and ending it
 START = 20  # seconds for a process to listen
 POLL = 0.05  # seconds between two looks at a log that another process writes
@@ -70,9 +72,7 @@ def start(
             cwd=cwd,
         )
     noted = {"pid": process.pid, "started": started(process.pid)}
-    draft = pid_file.with_name(pid_file.name + ".part")
-    draft.write_text(json.dumps(noted))
-    draft.rename(pid_file)
+    write_whole(pid_file, json.dumps(noted))
     deadline = time.monotonic() + START
     while time.monotonic() < deadline:
         for line in log.read_text().splitlines():

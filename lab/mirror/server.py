@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import BinaryIO, TypedDict
 from urllib.parse import unquote, urlsplit
 
+from lab.parts.store import write_whole
+
 CHUNK = 1 << 20
 
 
@@ -44,9 +46,7 @@ class Fault(TypedDict, total=False):
 
 def set_faults(file: Path, faults: list[Fault]) -> None:
     """Puts these rules in place of the old, at once; none to serve as usual again."""
-    draft = file.with_suffix(".part")
-    draft.write_text(json.dumps(faults))
-    draft.rename(file)
+    write_whole(file, json.dumps(faults))
 
 
 class Server(ThreadingHTTPServer):
@@ -88,26 +88,16 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "groundplane-lab"
 
     def do_GET(self) -> None:
-        self.sent = 0
         path = unquote(urlsplit(self.path).path)
-        fault = self.server.fault(path)
         try:
-            status = self.respond(path, fault)
+            self.respond(path, self.server.fault(path))
         except (BrokenPipeError, ConnectionResetError):  # the client went away
-            status, self.close_connection = 499, True
-        # The same form as the registry's log: Apache's.
-        self.server.record(
-            f"{self.client_address[0]} - - [{self.log_date_time_string()}] "
-            f'"{self.requestline}" {status} {self.sent}\n'
-        )
+            self.close_connection = True
 
     do_HEAD = do_GET
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Every request is recorded where it ends, with what was really sent."""
-
-    def respond(self, path: str, fault: Fault) -> int:
-        """Answers the request; returns the status that was sent, 0 for none."""
+    def respond(self, path: str, fault: Fault) -> None:
+        """Answers the request as the file and the fault say."""
         if fault.get("off"):
             return self.reset()
         if "status" in fault:
@@ -122,49 +112,56 @@ class Handler(BaseHTTPRequestHandler):
             first, last = int(wanted[1]), min(int(wanted[2] or last), last)
             if first > last:
                 return self.refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+        length = last - first + 1
+        sent = min(length, fault.get("truncate", length)) if self.command == "GET" else 0
         status = HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK
+        self.record(status, sent)
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(last - first + 1))
+        self.send_header("Content-Length", str(length))
         if wanted:
             self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.end_headers()
         if self.command == "GET":
+            self.close_connection = sent < length
             with file.open("rb") as content:
-                self.send_body(content, first, last, fault)
-        return status
+                self.send_body(content, first, sent, fault.get("corrupt"))
 
-    def send_body(self, content: BinaryIO, first: int, last: int, fault: Fault) -> None:
-        """Bytes `first` to `last` of the file, as the fault leaves them."""
-        if "truncate" in fault:
-            last = min(last, first + fault["truncate"] - 1)
-            self.close_connection = True
+    def send_body(self, content: BinaryIO, first: int, length: int, corrupt: int | None) -> None:
+        """`length` bytes of the file from `first` on, that at `corrupt` changed."""
         content.seek(first)
-        position = first
-        while position <= last:
-            chunk = bytearray(content.read(min(CHUNK, last + 1 - position)))
-            damaged = fault.get("corrupt", -1) - position
-            if 0 <= damaged < len(chunk):
-                chunk[damaged] ^= 0xFF
+        for position in range(first, first + length, CHUNK):
+            chunk = bytearray(content.read(min(CHUNK, first + length - position)))
+            if corrupt is not None and 0 <= corrupt - position < len(chunk):
+                chunk[corrupt - position] ^= 0xFF
             self.wfile.write(chunk)
-            position += len(chunk)
-            self.sent += len(chunk)
 
-    def refuse(self, status: int, retry_after: int | None = None) -> int:
+    def refuse(self, status: int, retry_after: int | None = None) -> None:
+        self.record(status, 0)
         self.send_response(status)
         if retry_after is not None:
             self.send_header("Retry-After", str(retry_after))
         self.send_header("Content-Length", "0")
         self.end_headers()
-        return status
 
-    def reset(self) -> int:
+    def reset(self) -> None:
         """Drops the connection as a dead server's would be: lingering for no time sends a RST."""
+        self.record(0, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
-        return 0
+
+    def record(self, status: int, size: int) -> None:
+        """A line of the access log, before the client sees an answer, so that whoever has one
+        finds the line. The form is the registry's log's: Apache's."""
+        self.server.record(
+            f"{self.client_address[0]} - - [{self.log_date_time_string()}] "
+            f'"{self.requestline}" {int(status)} {size}\n'
+        )
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: `record` keeps the log."""
 
 
 class Running:

@@ -147,7 +147,7 @@ def assemble(image: Image, layout: Path, progress: Progress) -> None:
 
 def name_iptables(folder: Path) -> None:
     """Gives the nft variants their plain names, which packages leave to update-alternatives."""
-    for variant in folder.glob("*tables-nft*"):
+    for variant in folder.glob("ip*tables-nft*"):
         plain = folder / variant.name.replace("-nft", "")
         plain.symlink_to(variant.readlink())
 

@@ -54,3 +54,11 @@ def whole(target: Path) -> Iterator[Path]:
     yield draft
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old text or the new, and a killed run no half."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(target.name + ".part")
+    draft.write_text(text)
+    draft.rename(target)
