@@ -7,6 +7,8 @@ exception: callers look at many hosts at once and report all failures together.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import random
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -25,6 +27,13 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 KEEPALIVE_SECONDS = 5
 KEEPALIVE_MISSES = 3
+HOST_KEY_ALGORITHMS = {
+    "ssh-ed25519": ("ssh-ed25519",),
+    "ecdsa-sha2-nistp256": ("ecdsa-sha2-nistp256",),
+    "ecdsa-sha2-nistp384": ("ecdsa-sha2-nistp384",),
+    "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
+    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
+}
 DIALS = 3  # sshd drops handshakes beyond MaxStartups; a fourth refusal is not chance
 
 T = TypeVar("T")
@@ -92,7 +101,9 @@ class Done:
     stderr: str
 
 
-class _Failed(Exception):
+class HostFailure(Exception):
+    """Raised where a connection is used, and turned into `HostUnreachable` by `attempt`."""
+
     def __init__(self, kind: Kind, cause: str, remedy: str):
         super().__init__(cause)
         self.kind, self.cause, self.remedy = kind, cause, remedy
@@ -119,8 +130,8 @@ async def dialler() -> AsyncIterator[Dial]:
             try:
                 # Shielded: one host that runs out of time must not take the jump from the others.
                 tunnel = await asyncio.shield(jumps[key])
-            except _Failed as error:
-                raise _Failed(error.kind, f"jump host: {error.cause}", error.remedy) from None
+            except HostFailure as error:
+                raise HostFailure(error.kind, f"jump host: {error.cause}", error.remedy) from None
         connection = await _dial(host, tunnel)
         opened.append(connection)
         return connection
@@ -145,13 +156,13 @@ def address_of(hop: Hop) -> tuple[str, int, str, str, str]:
 async def _dial(
     hop: Hop, tunnel: asyncssh.SSHClientConnection | None
 ) -> asyncssh.SSHClientConnection:
-    """Connect, again after a dropped handshake. Raises `_Failed`."""
+    """Connect, again after a dropped handshake. Raises `HostFailure`."""
     for attempt in range(1, DIALS + 1):
         try:
             return await _dial_once(hop, tunnel)
         except (ConnectionResetError, BrokenPipeError) as error:
             if attempt == DIALS:
-                raise _Failed(
+                raise HostFailure(
                     Kind.UNREACHABLE,
                     f"{hop.address}:{hop.port} dropped {DIALS} handshakes ({error})",
                     "Look at sshd's log there; raise MaxStartups if it is at its limit.",
@@ -180,11 +191,15 @@ async def _dial_once(
     try:
         recorded = asyncssh.import_public_key(hop.host_key)
     except asyncssh.KeyImportError as error:
-        raise _Failed(
+        raise HostFailure(
             Kind.HOST_KEY_CHANGED,
             f"the recorded host key cannot be read: {error}",
             "Record the host's key as in /etc/ssh/ssh_host_ed25519_key.pub.",
         ) from None
+    # The recorded key's type first, so that a host with several shows that one; then the others,
+    # so that a host without it shows what it has instead of hanging up.
+    algorithms = dict(HOST_KEY_ALGORITHMS)
+    first = algorithms.pop(recorded.get_algorithm(), ())
     options: dict[str, Any] = {}
     if hop.key is not None:
         options = {"client_keys": [str(Path(hop.key).expanduser())], "agent_path": None}
@@ -194,6 +209,7 @@ async def _dial_once(
             hop.port,
             username=hop.user,
             known_hosts=([recorded], [], []),
+            server_host_key_algs=[*first, *itertools.chain(*algorithms.values())],
             client_factory=Client,
             tunnel=tunnel or (),
             config=None,  # the user's ~/.ssh/config must not change what the stack says
@@ -204,15 +220,15 @@ async def _dial_once(
             **options,
         )
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
-        now = f"shows {_fingerprint(shown[0])}" if shown else f"shows none of its type ({error})"
-        raise _Failed(
+        now = _fingerprint(shown[0]) if shown else f"none that can be used ({error})"
+        raise HostFailure(
             Kind.HOST_KEY_CHANGED,
-            f"{where} {now}, recorded is {_fingerprint(recorded)}",
+            f"{where} shows {now}, recorded is {_fingerprint(recorded)}",
             "If the host was installed anew: read the new key on its console and record it as "
             "host_key. If not, someone may be posing as this host.",
         ) from None
     except (asyncssh.PermissionDenied, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as e:
-        raise _Failed(
+        raise HostFailure(
             Kind.AUTH_REFUSED,
             f"{where} lets nobody in as {hop.user} with {hop.key or 'the agent or default keys'}"
             f" ({e})",
@@ -220,7 +236,7 @@ async def _dial_once(
             "right user and key.",
         ) from None
     except FileNotFoundError as error:
-        raise _Failed(
+        raise HostFailure(
             Kind.AUTH_REFUSED,
             f"the key {hop.key} is not there ({error.strerror})",
             "Name the private key's file that the host accepts.",
@@ -231,7 +247,9 @@ async def _dial_once(
         raise ConnectionResetError(str(error)) from error
     except (TimeoutError, asyncssh.Error, OSError) as error:
         what = str(error) or f"no answer within {CONNECT_SECONDS} s"
-        raise _Failed(
+        if isinstance(error, OSError) and error.errno:
+            what = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+        raise HostFailure(
             Kind.UNREACHABLE,
             f"{where}: {what}",
             "Check power, network and firewall. A host that is gone for good: state: lost.",
@@ -251,7 +269,7 @@ async def attempt(
     try:
         async with asyncio.timeout(seconds):
             return await work()
-    except _Failed as error:
+    except HostFailure as error:
         return HostUnreachable(host.name, error.kind, error.cause, error.remedy)
     except TimeoutError:
         return HostUnreachable(
@@ -274,14 +292,23 @@ def as_root(host: Host, argv: Sequence[str]) -> str:
     return shlex.join(["sudo", "-n", *argv] if host.sudo else argv)
 
 
-def sudo_refused(host: Host, stderr: str) -> _Failed:
+def sudo_refused(host: Host, stderr: str) -> HostFailure:
     """The failure for a host where `sudo -n` did not start the command."""
-    return _Failed(
+    return HostFailure(
         Kind.SUDO_REFUSED,
         f"{host.user} may not become root: {last_line(stderr) or 'sudo gave no reason'}",
         f"Allow it on the host: echo '{host.user} ALL=(ALL) NOPASSWD: ALL' "
         "> /etc/sudoers.d/groundplane",
     )
+
+
+def exit_status(
+    process: asyncssh.SSHCompletedProcess | asyncssh.SSHClientProcess[str],
+) -> int:
+    """An ended command's status, -1 for a signal. Raises ConnectionResetError when none came."""
+    if process.exit_status is None:
+        raise ConnectionResetError("the command's outcome is unknown")
+    return process.exit_status
 
 
 def last_line(text: str) -> str:
@@ -292,14 +319,17 @@ async def run(
     dial: Dial, host: Host, argv: Sequence[str], stdin: str = "", seconds: float = 60
 ) -> Done | HostUnreachable:
     """Run one command as root on one host. A non-zero status is a result, not a failure."""
+    import asyncssh
 
     async def work() -> Done:
         connection = await dial(host)
-        result = await connection.run(as_root(host, argv), input=stdin, check=False)
-        status, stderr = result.exit_status, str(result.stderr or "")
-        if host.sudo and status == 1 and stderr.startswith("sudo: "):
+        # Without input asyncssh would leave stdin open, and the command waiting for its end.
+        source: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
+        result = await connection.run(as_root(host, argv), check=False, **source)
+        status, stderr = exit_status(result), str(result.stderr or "")
+        if host.sudo and status in (1, 127) and "sudo: " in stderr.partition("\n")[0]:
             raise sudo_refused(host, stderr)
-        return Done(host.name, -1 if status is None else status, str(result.stdout or ""), stderr)
+        return Done(host.name, status, str(result.stdout or ""), stderr)
 
     return await attempt(host, seconds, work)
 

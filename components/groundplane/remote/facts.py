@@ -12,12 +12,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from groundplane.remote.ledger import Drift, Entry, entry
 
 FIRST = "groundplane\t1"
 LAST = "end"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as downloads and images name them
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Disk:
     path: str
     free: int
     size: int
-    writable: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,14 @@ class Interface:
     mac: str
     mtu: int
     addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a range of addresses goes: `10.0.0.0/8` or `default`."""
+
+    to: str
+    interface: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Node:
     """A Node object as the cluster shows it."""
 
     name: str
-    address: str
+    addresses: tuple[str, ...]
     ready: bool
     version: str
     unschedulable: bool
@@ -125,7 +133,7 @@ class HostSeen:
     root: bool = False
     system: str = ""  # os-release ID and VERSION_ID: "debian 12"
     like: str = ""  # os-release ID_LIKE
-    arch: str = ""
+    arch: str = ""  # amd64, arm64, or as `uname -m` says
     kernel: str = ""
     systemd: int = 0
     hostname: str = ""
@@ -134,15 +142,16 @@ class HostSeen:
     boot_id: str = ""
     virtualization: str = ""
     cgroup: int = 0
+    controllers: tuple[str, ...] = ()
     cpus: int = 0
     memory: int = 0
     swap: int = 0
     clock: Clock = Clock(0, 0)
     disks: tuple[Disk, ...] = ()
+    readonly: tuple[str, ...] = ()
     listeners: tuple[Listener, ...] = ()
     interfaces: tuple[Interface, ...] = ()
-    default_interface: str = ""
-    routes: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
     features: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     packager: str = ""
@@ -157,3 +166,182 @@ class HostSeen:
     certificates: tuple[Certificate, ...] = ()
     nodes: tuple[Node, ...] | None = None
     etcd: Etcd | None = None
+    problems: tuple[str, ...] = ()  # what the look itself could not find out
+
+
+T = TypeVar("T")
+
+
+def parse(name: str, output: str, sent: float, received: float) -> HostSeen:
+    """What `scripts/observe.sh` printed on a host, typed.
+
+    `sent` and `received`: when it was started and when its first line came, in seconds of this
+    computer's clock. Raises ValueError for output that is not whole.
+    """
+    lines = output.rstrip("\n").split("\n")
+    if lines[0] != FIRST or lines[-1] != LAST:
+        raise ValueError("the output is not whole")
+    found: dict[str, list[list[str]]] = {}
+    for line in lines[1:-1]:
+        key, *fields = line.split("\t")
+        found.setdefault(key, []).append(fields)
+
+    def all_of(key: str, fields: int) -> list[list[str]]:
+        """The lines of this key, each with that many fields."""
+        return [(f + [""] * fields)[:fields] for f in found.get(key, [])]
+
+    def one(key: str, field: int = 0) -> str:
+        lines = all_of(key, field + 1)
+        return lines[0][field].strip() if lines else ""
+
+    def column(key: str) -> tuple[str, ...]:
+        return tuple(value for (value,) in all_of(key, 1))
+
+    certificates = _certificates(all_of("certificate", 2), all_of("client_certificate", 2))
+    return HostSeen(
+        name=name,
+        root=one("root") == "1",
+        system=f"{one('system')} {one('system', 1)}".strip(),
+        like=one("system", 2),
+        arch=ARCHITECTURES.get(one("arch"), one("arch")),
+        kernel=one("kernel"),
+        systemd=_number(one("systemd").split(".")[0]),
+        hostname=one("hostname"),
+        machine_id=one("machine_id"),
+        product_uuid=one("product_uuid").lower(),
+        boot_id=one("boot_id"),
+        virtualization=one("virtualization"),
+        cgroup=_number(one("cgroup")),
+        controllers=tuple(one("cgroup", 1).split()),
+        cpus=_number(one("cpus")),
+        memory=_number(one("memory")),
+        swap=_number(one("swap")),
+        clock=_clock(one("clock"), sent, received),
+        disks=tuple(Disk(p, _number(f), _number(s)) for p, f, s in all_of("disk", 3)),
+        readonly=column("readonly"),
+        listeners=tuple(Listener(_number(p), owner) for p, owner in all_of("listener", 2)),
+        interfaces=tuple(
+            Interface(nic, mac, _number(mtu), tuple(a for i, a in all_of("address", 2) if i == nic))
+            for nic, mac, mtu in all_of("interface", 3)
+        ),
+        routes=tuple(Route(to, nic) for to, nic in all_of("route", 2)),
+        features=dict(all_of("feature", 2)),
+        missing=column("missing"),
+        packager=one("packager"),
+        locks=tuple(Lock(path, process) for path, process in all_of("lock", 2)),
+        cluster_data=column("cluster_data"),
+        runtimes=column("runtime"),
+        nameservers=column("nameserver"),
+        mirrors=tuple(Mirror(u, _number(c), e) for u, c, e in all_of("mirror", 3)),
+        ledger={s: e for s, text in all_of("ledger", 2) if (e := entry(text)) is not None},
+        record=_mapping(one("record")),
+        drift=(
+            *(Drift(step, fact, was, now) for step, fact, was, now in all_of("drift", 4)),
+            *_shortened(all_of("cert_fact", 3), certificates),
+        ),
+        certificates=certificates,
+        nodes=_nodes(one("nodes")) if "nodes" in found else None,
+        etcd=_etcd(all_of("etcd", 4)[0], dict(all_of("member", 2))) if "etcd" in found else None,
+        problems=column("problem"),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _clock(text: str, sent: float, received: float) -> Clock:
+    try:
+        return Clock(float(text) - (sent + received) / 2, (received - sent) / 2)
+    except ValueError:
+        return Clock(0, 0)
+
+
+def _mapping(text: str) -> Mapping[str, Any] | None:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _certificates(
+    certificates: list[list[str]], of_clients: list[list[str]]
+) -> tuple[Certificate, ...]:
+    """From PATH and base64: of the certificate itself, or of its PEM text as in a kubeconfig."""
+    if not certificates and not of_clients:
+        return ()
+    from cryptography import x509  # 50 ms
+
+    found = []
+    for texts, load in (
+        (certificates, x509.load_der_x509_certificate),
+        (of_clients, x509.load_pem_x509_certificate),
+    ):
+        for path, text in texts:
+            try:
+                date = load(base64.b64decode(text, validate=True)).not_valid_after_utc
+            except (ValueError, binascii.Error):
+                continue  # a damaged one; where a step recorded it, it comes back as drift
+            found.append(Certificate(path, date))
+    return tuple(found)
+
+
+def _shortened(facts: list[list[str]], certificates: tuple[Certificate, ...]) -> list[Drift]:
+    """Recorded certificates that cannot be read or end earlier. A later end is a renewal."""
+    ends = {c.path: c.not_after for c in certificates}
+    found = []
+    for step, path, recorded in facts:
+        was = datetime.fromtimestamp(_number(recorded), UTC)
+        now = ends.get(path)
+        if now is None or now < was:
+            now_text = "unreadable" if now is None else f"{now:%F %T}"
+            found.append(Drift(step, f"cert {path}", f"{was:%F %T}", now_text))
+    return found
+
+
+def _nodes(text: str) -> tuple[Node, ...] | None:
+    try:
+        return tuple(
+            Node(
+                name=node["name"],
+                addresses=tuple(node["addresses"]),
+                ready=bool(node["ready"]),
+                version=str(node["version"]).removeprefix("v"),
+                unschedulable=bool(node["unschedulable"]),
+                pod_cidrs=tuple(node["pod_cidrs"]),
+                control_plane=bool(node["control_plane"]),
+            )
+            for node in json.loads(text)
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _etcd(answers: list[str], answering: Mapping[str, str]) -> Etcd:
+    """From the JSON gateway's answers: member list, status, alarms, health; "" where none came.
+
+    The gateway writes 64-bit numbers as decimal text; etcdctl and people write ids in hex.
+    """
+    members, status, alarms, health = (_mapping(text) or {} for text in answers)
+    return Etcd(
+        healthy=health.get("health") == "true",
+        members=tuple(
+            Member(
+                id=f"{_number(str(member.get('ID', ''))):x}",
+                name=str(member.get("name", "")),
+                peer_urls=tuple(member.get("peerURLs", ())),
+                client_urls=tuple(member.get("clientURLs", ())),
+                learner=bool(member.get("isLearner", False)),
+                healthy={"yes": True, "no": False}.get(answering.get(str(member.get("ID")), "")),
+            )
+            for member in _mappings(members.get("members"))
+        ),
+        alarms=tuple(str(alarm.get("alarm", "")) for alarm in _mappings(alarms.get("alarms"))),
+        version=str(status.get("version", "")),
+        db_bytes=_number(str(status.get("dbSize", ""))),
+    )
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

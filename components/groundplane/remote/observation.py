@@ -8,13 +8,31 @@ All hosts at once, one connection each; the same look serves the whole program r
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import shlex
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from groundplane.remote.connect import Host, HostUnreachable, address_of
-from groundplane.remote.facts import Certificate, HostSeen, Member, Node
+from groundplane.remote.connect import (
+    Dial,
+    Host,
+    HostFailure,
+    HostUnreachable,
+    Kind,
+    address_of,
+    as_root,
+    attempt,
+    dialler,
+    exit_status,
+    finish,
+    last_line,
+    sudo_refused,
+)
+from groundplane.remote.facts import Certificate, HostSeen, Member, Node, parse
 from groundplane.remote.ledger import Drift
 
 __all__ = ["Expect", "HostSeen", "HostUnreachable", "Observation", "observe"]
@@ -27,16 +45,19 @@ NODE_STEP = "node"  # the step that makes a host a node of the cluster
 class Expect:
     """What a look is for: whose ledger counts as ours, and what to try from each host.
 
-    `node_addresses` (host name -> address) is where the API server and etcd of a control plane
-    are asked; `ports` are those whose owners are looked up; `mirrors` are URLs tried from the
-    host, through `proxy` where set.
+    `node_addresses` (host name -> address) is where the API server of a control plane
+    is asked; `mirrors` are URLs tried from the host, with `proxy` (http_proxy, https_proxy and
+    no_proxy) in the environment; `ports` are TCP ports whose owners are looked up, `features`
+    kernel modules and `commands` programs that are looked for.
     """
 
     stack: str
     node_addresses: Mapping[str, str] = field(default_factory=dict)
     mirrors: tuple[str, ...] = ()
-    proxy: str = ""
+    proxy: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = (6443, 2379, 2380, 10250, 10256, 10257, 10259)
+    features: tuple[str, ...] = ("overlay", "br_netfilter", "nf_conntrack")
+    commands: tuple[str, ...] = ("jq", "curl", "conntrack", "ip", "openssl", "tar")
 
 
 @dataclass(frozen=True)
@@ -159,4 +180,61 @@ def observe(hosts: Sequence[Host], expect: Expect) -> Observation:
 
 def look(hosts: Sequence[Host], expect: Expect) -> Observation:
     """Look at all hosts now, all at once; bounded by LOOK_SECONDS."""
-    raise NotImplementedError
+    return Observation(expect.stack, {found.name: found for found in finish(_look(hosts, expect))})
+
+
+async def _look(hosts: Sequence[Host], expect: Expect) -> list[HostSeen | HostUnreachable]:
+    script = (Path(__file__).parent / "scripts" / "observe.sh").read_text()
+    async with dialler() as dial:
+        return await asyncio.gather(*(_look_at(dial, h, expect, script) for h in hosts))
+
+
+async def _look_at(
+    dial: Dial, host: Host, expect: Expect, script: str
+) -> HostSeen | HostUnreachable:
+    if host.state == "lost":
+        return HostUnreachable(
+            host.name, Kind.LOST, "marked as lost: not tried", "Take it out of the list when done."
+        )
+
+    async def work() -> HostSeen:
+        connection = await dial(host)
+        sent = time.time()
+        process = await connection.create_process(as_root(host, ["bash", "-s"]))
+        process.stdin.write(parameters(expect, host.name) + script)
+        process.stdin.write_eof()
+        # Read beside stdout: a chatty stderr would fill its window and stop both.
+        errors = asyncio.create_task(process.stderr.read())
+        first = await process.stdout.readline()
+        received = time.time()
+        output = first + await process.stdout.read()
+        stderr = await errors
+        await process.wait_closed()
+        exit_status(process)
+        if host.sudo and not first:
+            raise sudo_refused(host, stderr)
+        try:
+            return parse(host.name, output, sent, received)
+        except ValueError as error:
+            raise HostFailure(
+                Kind.COMMAND_FAILED,
+                f"the look at the host failed: {last_line(stderr) or error}",
+                f"Run `bash` on it as {host.user} and see what stops it.",
+            ) from None
+
+    return await attempt(host, LOOK_SECONDS, work)
+
+
+def parameters(expect: Expect, host: str) -> str:
+    """What `observe.sh` is told, as shell assignments for the lines before it."""
+    proxy = [f"{name}={value}" for name, value in sorted(expect.proxy.items())]
+    arrays = {
+        "PORTS": [str(port) for port in expect.ports],
+        "FEATURES": expect.features,
+        "COMMANDS": expect.commands,
+        "MIRRORS": expect.mirrors,
+        **({"PROXY": proxy} if proxy else {}),
+    }
+    lines = [f"NODE_ADDRESS={shlex.quote(expect.node_addresses.get(host, ''))}"]
+    lines += [f"{name}=({shlex.join(values)})" for name, values in arrays.items()]
+    return "\n".join(lines) + "\n"

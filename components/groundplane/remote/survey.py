@@ -3,6 +3,7 @@
 from groundplane import preflight
 from groundplane.remote.observation import Expect, Observation, observe
 from groundplane.spec import Spec
+from groundplane.spec.models import Proxy
 
 __all__ = ["expectation", "survey"]
 
@@ -22,6 +23,15 @@ def expectation(spec: Spec) -> Expect:
         stack=spec.stack,
         node_addresses={host.name: host.node_address for host in spec.control_planes},
         mirrors=tuple(url for url in mirrors if url),
-        proxy=(cluster.proxy and cluster.proxy.http) or "",
+        proxy=_environment(cluster.proxy),
         ports=tuple(sorted({*Expect.ports, cluster.endpoint.port})),
     )
+
+
+def _environment(proxy: Proxy | None) -> dict[str, str]:
+    if proxy is None:
+        return {}
+    names = {"http_proxy": proxy.http, "https_proxy": proxy.https}
+    if proxy.no_proxy:
+        names["no_proxy"] = ",".join(proxy.no_proxy)
+    return {name: value for name, value in names.items() if value}
