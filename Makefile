@@ -1,0 +1,56 @@
+# What CI runs is what a person runs.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON := $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell \
+  $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $(p))))
+BIN := .venv/bin
+SCRIPTS := components/groundplane/remote/scripts
+
+.PHONY: help
+help:  ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: lab
+lab: .venv  ## Bring up a bare-metal stack on machines made on this computer (as root)
+	@$(BIN)/python -m lab up
+
+.PHONY: lab-down
+lab-down: .venv  ## Take the lab away, leaving nothing behind
+	@$(BIN)/python -m lab down
+
+.PHONY: check
+check: .venv  ## Style, types, imports and shell scripts
+	@command -v shellcheck >/dev/null || lab/install-packages shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	shellcheck -x $(SCRIPTS)/lib.sh $(SCRIPTS)/lib/*.sh $(SCRIPTS)/steps/*.sh
+	shellcheck -x $$(grep -rlE '^#!.*(ba)?sh' $(SCRIPTS) lab .ci --include='*' --exclude='*.py')
+
+.PHONY: test
+test: .venv  ## Everything that needs no machines
+	$(BIN)/pytest -q -m "not lab and not e2e"
+
+.PHONY: e2e
+e2e: .venv  ## The real engine on the lab's machines (as root, half an hour)
+	$(BIN)/pytest -q -m "lab or e2e" tests/e2e
+
+.PHONY: lock
+lock:  ## Pin the newest versions that pyproject.toml allows
+	$(PYTHON) -m venv .lab/pip-tools && .lab/pip-tools/bin/pip -q install pip-tools
+	.lab/pip-tools/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --extra dev -o requirements.lock pyproject.toml requirements.in
+
+# Made anew in one go: a half-made one carries no stamp.
+.venv: .venv/stamp
+.venv/stamp: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || lab/install-packages python3-venv
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip --quiet --disable-pip-version-check install --require-hashes -r requirements.lock
+	@$(BIN)/pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation -e .
+	@touch $@
