@@ -62,6 +62,8 @@ def download(url: str, target: Path, sha256: str) -> None:
     draft = target.with_name(target.name + ".part")
     with urllib.request.urlopen(url, timeout=STALL) as response, draft.open("wb+") as file:
         shutil.copyfileobj(response, file, 1 << 20)
+        if response.length:  # bytes that were announced and did not come
+            raise OSError(f"{url}: the connection ended {response.length} bytes early")
         file.seek(0)
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
