@@ -32,13 +32,19 @@ def run_logged(
 ) -> int:
     """Runs a long command with its output in `log`, reporting every half minute.
 
-    Returns the exit code.
+    Returns the exit code. The command dies with this process, however that ends: a build that
+    lived on would write into the folder in which the next run builds again.
     """
     began = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            ["setpriv", "--pdeathsig", "KILL", *argv],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
         try:
             while True:

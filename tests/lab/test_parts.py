@@ -339,7 +339,7 @@ def test_image_layout(tmp_path: Path) -> None:
     assert index == json.loads((tmp_path / "two/index.json").read_text())
 
     def blob(descriptor: dict[str, Any]) -> Path:
-        path = tmp_path / "one/blobs" / descriptor["digest"].replace(":", "/")
+        path = tmp_path / "one/blobs" / str(descriptor["digest"]).replace(":", "/")
         assert store.sha256(path) == path.name
         assert path.stat().st_size == descriptor["size"]
         return path
