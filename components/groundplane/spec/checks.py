@@ -157,11 +157,11 @@ def families(hosts: Sequence[Host], cluster: Cluster) -> Iterator[Problem]:
         return
     for index, host in enumerate(hosts):
         address = _address(host.node_address)
-        if address is None and isinstance(host.node_address, str):
+        if isinstance(host.node_address, str) and (address is None or address.is_loopback):
             yield Problem(
                 ("hosts", index, "nodeAddress"),
-                f"missing, and address is the name {host.node_address}",
-                "kubelet and etcd are bound to an IP address, whatever a name means later",
+                f"missing, and address is {host.node_address}",
+                "kubelet and etcd are bound to an IP address by which all nodes reach this one",
                 "Add nodeAddress: the host's IP address.",
             )
         elif address is not None and address.version != pods[0]:
@@ -476,7 +476,7 @@ def _owned(at: Location, key: str, instead: str) -> Problem:
     return Problem(
         at,
         f"{key} is written by groundplane itself",
-        reason or "Two writers of one setting would undo each other",
+        reason[:1].upper() + reason[1:] or "Two writers of one setting would undo each other",
         f"Remove it; there is nothing to set{'' if reason else ' here'}."
         if setting == "nothing"
         else f"Use {setting}.",

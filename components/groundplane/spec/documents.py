@@ -28,12 +28,17 @@ class Document:
     data: Any
     lines: Mapping[Location, int] = field(default_factory=dict)
 
-    def at(self, location: Location) -> str:
-        """FILE:LINE of the value, or of what surrounds it."""
+    def line(self, location: Location) -> int:
+        """The line of the value, or of what surrounds it; 0 when that is unknown."""
         for length in range(len(location), 0, -1):
             if location[:length] in self.lines:
-                return f"{self.place}:{self.lines[location[:length]]}"
-        return self.place
+                return self.lines[location[:length]]
+        return 0
+
+    def at(self, location: Location) -> str:
+        """FILE:LINE of the value, or of what surrounds it."""
+        line = self.line(location)
+        return f"{self.place}:{line}" if line else self.place
 
     def has(self, location: Location) -> int:
         """How many steps of the path lead to something in this document."""

@@ -24,7 +24,7 @@ from groundplane.spec.documents import Document, read, shown
 from groundplane.spec.models import Cluster, Host, Model
 from groundplane.spec.spec import Spec
 from groundplane.spec.validate import field_at, model_in, partial
-from groundplane.spec.values import Bad, is_output, pem_certificate, show
+from groundplane.spec.values import BadValueError, is_output, pem_certificate, show
 
 PLATFORM = "platform.yaml"
 SITE = "groundplane:site"
@@ -237,6 +237,7 @@ def _build(
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
+    found.sort(key=lambda problem: _document(problem.at, platform, site).line(problem.at))
     findings += [finding(problem) for problem in found]
     if findings:
         raise SpecError(findings)
@@ -413,10 +414,10 @@ def _certificate(at: Location, text: str, folder: Path, found: list[Problem]) ->
     try:
         content = pem_certificate(path.read_text(encoding="utf-8"))
         if "-----BEGIN" not in content:
-            raise Bad("not a PEM certificate")
+            raise BadValueError("not a PEM certificate")
         return content
     except (OSError, ValueError) as error:
-        what = error.what if isinstance(error, Bad) else "cannot be read"
+        what = error.what if isinstance(error, BadValueError) else "cannot be read"
         remedy = "Name a file that begins with -----BEGIN CERTIFICATE-----."
         found.append(Problem(at, f"{shown(path)}: {what}", "", remedy))
         return text

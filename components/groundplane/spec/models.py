@@ -71,10 +71,10 @@ class Host(Model):
     """The host's name; its node in the cluster has the same."""
     address: v.Address = Field(examples=["192.0.2.14"])
     """Where the host answers SSH: an IP address or a DNS name."""
-    node_address: v.IPAddress = Field(default_factory=lambda data: data["address"])
+    node_address: v.NodeAddress = Field(default_factory=lambda data: data["address"])
     """The IP address by which the nodes reach each other: kubelet, etcd and the endpoint use it.
     The same as `address` unless given."""
-    second_node_address: v.IPAddress | None = None
+    second_node_address: v.NodeAddress | None = None
     """The node's address of the other family, where the cluster has ranges of two."""
     interface: v.Interface | None = Field(default=None, examples=["eno1", "52:54:00:12:34:56"])
     """The network interface that holds the node's address, by name or by MAC address. Without it,
@@ -185,7 +185,7 @@ class PrivateRegistry(Model):
     """The CA of its certificate in PEM form, or the path to it from the folder of the stack."""
     username: v.Text | None = None
     """Its user. The password is the stack's secret `groundplane:registryPassword`."""
-    password: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
+    password: SkipJsonSchema[v.Secret] = Field(default=None, exclude=True, repr=False)
 
 
 class ApiServer(Model):
@@ -221,7 +221,7 @@ class Containerd(Model):
 
 
 class Audit(Model):
-    """The API server's audit log, in /var/log/kubernetes/audit on each control plane."""
+    """The API server's audit log, on each control plane."""
 
     level: Literal["none", "metadata", "request"] = "metadata"
     """`none`: no log. `metadata`: who did what to which object and when, without reads by the
@@ -257,12 +257,13 @@ class SshTarget(Model):
     @model_validator(mode="after")
     def _absolute(self) -> SshTarget:
         if not self.path.startswith("/"):
-            raise v.Bad("path is not absolute", "Write one from / on.")
+            raise v.BadValueError("path is not absolute", "Write one from / on.")
         return self
 
 
 class S3Target(Model):
-    """A bucket that speaks S3. Its secret key is the stack's secret `groundplane:backupSecretKey`."""
+    """A bucket that speaks S3. Its secret key is the stack's secret
+    `groundplane:backupSecretKey`."""
 
     endpoint: v.Url = Field(examples=["https://s3.example.org"])
     """The URL of the object store, without the bucket."""
@@ -274,7 +275,7 @@ class S3Target(Model):
     """The region that requests are signed for."""
     access_key: v.Text = Field(examples=["groundplane"])
     """The access key's id."""
-    secret_key: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
+    secret_key: SkipJsonSchema[v.Secret] = Field(default=None, exclude=True, repr=False)
 
 
 class Target(Model):
@@ -288,7 +289,7 @@ class Target(Model):
     @model_validator(mode="after")
     def _one(self) -> Target:
         if (self.ssh is None) == (self.s3 is None):
-            raise v.Bad("names both ssh and s3, or neither", "Write one of the two.")
+            raise v.BadValueError("names both ssh and s3, or neither", "Write one of the two.")
         return self
 
 
@@ -304,7 +305,7 @@ class Backup(Model):
     them."""
     recipient: v.Certificate = Field(examples=["backup-recipient.pem"])
     """The certificate that snapshots are encrypted for, in PEM form, or the path to it from the
-    folder of the stack. Only the holder of its private key, which belongs on no host, can restore."""
+    folder of the stack. Only who holds its private key, which belongs on no host, can restore."""
 
 
 class Preflight(Model):

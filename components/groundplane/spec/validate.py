@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from groundplane.spec.checks import Location, Problem, did_you_mean
 from groundplane.spec.models import Model
-from groundplane.spec.values import Bad, show
+from groundplane.spec.values import BadValueError, show
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
@@ -81,21 +81,21 @@ def _problem(model: type[Model], error: ErrorDetails, at: Location, path: Locati
     field, kind, value = field_at(model, path), error["type"], error["input"]
     about = " ".join((field.description or "").split()) if field else ""
     examples = list(field.examples or ()) if field else []
-    example = f", such as {_yaml(examples[0])}" if examples else ""
+    example = f", such as {yaml_example(examples[0])}" if examples else ""
     where = (*at, *path)
     if kind == "missing":
         return Problem(where, "missing", about, f"Add {path[-1]}{example}.")
     if kind in ("extra_forbidden", "invalid_key"):
         return Problem(where, "unknown key", "Nothing would read it", _known(model, path))
     bad = error.get("ctx", {}).get("error")
-    if isinstance(bad, Bad):
+    if isinstance(bad, BadValueError):
         return Problem(where, bad.what, bad.why or about, bad.remedy)
     if kind == "literal_error":
         choices = error["ctx"]["expected"].replace("'", "")
         return Problem(where, f"{show(value)} is not known here", about, f"Write {choices}.")
     if kind in _EXPECTED:
         expected = _EXPECTED[kind]
-        got = "empty" if value is None else f"{_kind(value)}, not {expected}"
+        got = "empty" if value is None else f"{_kind(value)} is not {expected}"
         quoted = " Put it into quotes." if expected == "text" and value is not None else ""
         if isinstance(value, dict | list):
             quoted = ""
@@ -107,7 +107,7 @@ def _problem(model: type[Model], error: ErrorDetails, at: Location, path: Locati
 
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
-        return f"{str(value).lower()}"
+        return str(value).lower()
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -115,21 +115,20 @@ def _kind(value: Any) -> str:
     return show(value)
 
 
-def _yaml(value: Any) -> str:
+def yaml_example(value: Any) -> str:
     """An example on one line, as YAML's flow style has it."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_yaml, value))}]"
+        return f"[{', '.join(map(yaml_example, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{key}: {yaml_example(inner)}" for key, inner in value.items()) + "}"
+        )
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _known(model: type[Model], path: Location) -> str:
     inner = _surrounding(model, path)
     keys = [to_camel(name) for name, field in inner.model_fields.items() if not field.exclude]
-    secret = [to_camel(name) for name, field in inner.model_fields.items() if field.exclude]
-    if path and path[-1] in secret:
-        return "A secret stands in the stack's configuration: `pulumi config set --secret`."
     return did_you_mean(str(path[-1]), keys) or f"Known here are {', '.join(keys)}."
 
 

@@ -1,7 +1,7 @@
 """Plain values as users write them: what is accepted, and what the error says otherwise.
 
-Each check takes a value and returns it, perhaps tidied, or raises `Bad`. A leaf that may also be a
-Pulumi Output (a VM's address is only known once the VM exists) goes through untouched.
+Each check takes a value and returns it, perhaps tidied, or raises `BadValueError`. A leaf that may
+also be a Pulumi Output (a VM's address is only known once the VM exists) goes through untouched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, WrapValidator
 
 
 def show(value: object) -> str:
@@ -25,7 +25,7 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else text[:50] + "..." + text[-5:]
 
 
-class Bad(ValueError):
+class BadValueError(ValueError):
     """A value that is refused. The field's own description tells why the field is there."""
 
     def __init__(self, what: str, remedy: str = "", why: str = "") -> None:
@@ -67,7 +67,7 @@ def matches(pattern: re.Pattern[str], what: str, remedy: str) -> Callable[[str],
 
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
-            raise Bad(what.format(show(value)), remedy)
+            raise BadValueError(what.format(show(value)), remedy)
         return value
 
     return check
@@ -78,15 +78,29 @@ def ip(value: str) -> str:
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
-        raise Bad(f"{show(value)} is not an IP address", "Write one such as 192.0.2.10.") from None
+        raise BadValueError(
+            f"{show(value)} is not an IP address", "Write one such as 192.0.2.10."
+        ) from None
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-        raise Bad(f"{show(value)} is bound to one interface", "Leave out the part from the % on.")
-    if address.is_unspecified or address.is_loopback or address.is_multicast:
-        raise Bad(
-            f"{show(value)} is no address of one machine",
-            "Write the address by which the other machines reach this one.",
+        raise BadValueError(
+            f"{show(value)} is bound to one interface", "Leave out the part from the % on."
+        )
+    if address.is_unspecified or address.is_multicast:
+        raise BadValueError(
+            f"{show(value)} is no address of one machine", "Write one such as 192.0.2.10."
         )
     return str(address)
+
+
+def node_ip(value: str) -> str:
+    """An IP address by which other machines reach this one."""
+    address = ip(value)
+    if ipaddress.ip_address(address).is_loopback:
+        raise BadValueError(
+            f"{show(value)} means whichever machine asks",
+            "Write the address by which the other machines reach this one.",
+        )
+    return address
 
 
 def ip_or_name(value: str) -> str:
@@ -97,7 +111,7 @@ def ip_or_name(value: str) -> str:
         name = value.lower().removesuffix(".")
         # 10.0.0.300 would pass as a name and fail much later, in the resolver.
         if not HOSTNAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
-            raise Bad(
+            raise BadValueError(
                 f"{show(value)} is neither an IP address nor a DNS name",
                 "Write one such as 192.0.2.10 or n4.example.org, without a port or user.",
             ) from None
@@ -114,10 +128,10 @@ def cidr(value: str) -> str:
     try:
         fixed = ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise Bad(
+        raise BadValueError(
             f"{show(value)} is not an address range", "Write one such as 10.244.0.0/16."
         ) from None
-    raise Bad(f"{show(value)} has bits set beyond its prefix", f"Did you mean {fixed}?")
+    raise BadValueError(f"{show(value)} has bits set beyond its prefix", f"Did you mean {fixed}?")
 
 
 def host_key(value: str) -> str:
@@ -125,15 +139,15 @@ def host_key(value: str) -> str:
     remedy = "Write TYPE BASE64 as `ssh-keyscan` prints it, without the address before it."
     words = value.split()
     if len(words) < 2 or words[0] not in KEY_TYPES:
-        raise Bad("not a public host key in authorized_keys form", remedy)
+        raise BadValueError("not a public host key in authorized_keys form", remedy)
     try:
         blob = base64.b64decode(words[1], validate=True)
         (length,) = struct.unpack(">I", blob[:4])
         inside = blob[4 : 4 + length].decode("ascii")
     except (binascii.Error, struct.error, UnicodeDecodeError):
-        raise Bad("the host key's base64 part is damaged", remedy) from None
+        raise BadValueError("the host key's base64 part is damaged", remedy) from None
     if inside != words[0] or len(blob) <= 4 + length:
-        raise Bad(f"the host key's base64 part is not that of a {words[0]} key", remedy)
+        raise BadValueError(f"the host key's base64 part is not that of a {words[0]} key", remedy)
     return f"{words[0]} {words[1]}"
 
 
@@ -144,17 +158,17 @@ def url(value: str) -> str:
         parts = urlsplit(value)
         _ = parts.port  # raises when it is not a number below 65536
     except ValueError:
-        raise Bad("not a URL", remedy) from None
+        raise BadValueError("not a URL", remedy) from None
     if parts.username is not None or parts.password is not None:
-        raise Bad(
+        raise BadValueError(
             "the URL carries credentials",
             "Let a proxy or mirror beside the hosts add them, and name that one here.",
             "They would stand in plain text in this file, in the state and on every host.",
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value):
-        raise Bad("not an http or https URL", remedy)
+        raise BadValueError("not an http or https URL", remedy)
     if parts.query or parts.fragment:
-        raise Bad("the URL has a query or a fragment", remedy)
+        raise BadValueError("the URL has a query or a fragment", remedy)
     return value.rstrip("/")
 
 
@@ -163,7 +177,7 @@ def registry_name(value: str) -> str:
     host, colon, port = value.partition(":")
     good = HOSTNAME.fullmatch(host) and (not colon or (port.isdigit() and 0 < int(port) < 65536))
     if not good:
-        raise Bad(
+        raise BadValueError(
             f"{show(value)} does not name an image registry",
             "Write HOST or HOST:PORT such as registry.k8s.io, without https:// or a path.",
         )
@@ -175,7 +189,7 @@ def interface(value: str) -> str:
     if MAC.fullmatch(value.lower()):
         return value.lower()
     if not INTERFACE.fullmatch(value) or value in (".", ".."):
-        raise Bad(
+        raise BadValueError(
             f"{show(value)} is neither an interface's name nor its MAC address",
             "Write one such as eno1 or 52:54:00:12:34:56.",
         )
@@ -185,7 +199,7 @@ def interface(value: str) -> str:
 def interface_name(value: str) -> str:
     """A network interface by name, where one name stands for several hosts."""
     if MAC.fullmatch(value.lower()):
-        raise Bad(
+        raise BadValueError(
             "a MAC address belongs to one host", "Write the name that all have, such as eno1."
         )
     return interface(value)
@@ -195,7 +209,7 @@ def qualified_name(value: str) -> str:
     """The key of a Kubernetes label or taint: [DOMAIN/]NAME."""
     prefix, slash, name = value.rpartition("/")
     if not QUALIFIED.fullmatch(name) or (slash and not HOSTNAME.fullmatch(prefix)):
-        raise Bad(
+        raise BadValueError(
             f"{show(value)} is not a key for a label or taint",
             "Write NAME or example.org/NAME: up to 63 letters, digits, '-', '_' and '.'.",
         )
@@ -205,12 +219,12 @@ def qualified_name(value: str) -> str:
 def label_value(value: Any) -> str:
     """The value of a Kubernetes label or taint."""
     if isinstance(value, bool | int | float) or value is None:
-        raise Bad(
+        raise BadValueError(
             f"YAML reads this value as {'empty' if value is None else type(value).__name__}",
             "Put it into quotes; labels and taints hold text only.",
         )
     if not isinstance(value, str) or (value and not QUALIFIED.fullmatch(value)):
-        raise Bad(
+        raise BadValueError(
             f"{show(value)} is not a value for a label or taint",
             "Use up to 63 letters, digits, '-', '_' and '.', beginning and ending with a letter "
             "or digit.",
@@ -225,24 +239,28 @@ def flag_value(value: Any) -> str:
     if isinstance(value, int | float):
         return str(value)
     if not isinstance(value, str) or "\n" in value:
-        raise Bad("not a flag's value", "Write one line of text, a number, true or false.")
+        raise BadValueError(
+            "not a flag's value", "Write one line of text, a number, true or false."
+        )
     return value
 
 
 def pem_certificate(value: str) -> str:
     """Certificates in PEM form, or the path to a file of them (which `load` reads)."""
     if "PRIVATE KEY" in value:
-        raise Bad(
+        raise BadValueError(
             "this is a private key",
             "Write the certificate, and treat the key as disclosed.",
             "What stands here is copied to every host in plain text.",
         )
     if "-----BEGIN" in value:
         if "-----BEGIN CERTIFICATE-----" not in value or "-----END CERTIFICATE-----" not in value:
-            raise Bad("not a whole PEM certificate", "Copy it with its BEGIN and END lines.")
+            raise BadValueError(
+                "not a whole PEM certificate", "Copy it with its BEGIN and END lines."
+            )
         return value.strip() + "\n"
     if "\n" in value.strip() or not value.strip():
-        raise Bad(
+        raise BadValueError(
             "neither a PEM certificate nor the path to one",
             "Write a path, or the text from -----BEGIN CERTIFICATE----- on.",
         )
@@ -252,7 +270,7 @@ def pem_certificate(value: str) -> str:
 def calendar(value: str) -> str:
     """A systemd calendar expression, as far as it can be judged without systemd."""
     if not re.fullmatch(r"[A-Za-z0-9 ,:./*~+_-]{1,100}", value.strip()) or not value.strip():
-        raise Bad(
+        raise BadValueError(
             f"{show(value)} is not a systemd calendar expression",
             "Write one such as hourly or *-*-* 02:30:00; `systemd-analyze calendar` explains it.",
         )
@@ -262,14 +280,26 @@ def calendar(value: str) -> str:
 def preflight_name(value: str) -> str:
     """The name of one kubeadm preflight check."""
     if value.lower() == "all":
-        raise Bad(
+        raise BadValueError(
             "'all' would silence every check",
             "Name the checks, as kubeadm prints them in brackets: SystemVerification.",
         )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]*", value):
-        raise Bad(
+        raise BadValueError(
             f"{show(value)} is not the name of a kubeadm check",
             "Write it as kubeadm prints it in brackets, such as SystemVerification.",
+        )
+    return value
+
+
+def secret(value: Any) -> Any:
+    """A secret as a Pulumi Output; plain text is refused."""
+    if value is not None and not is_output(value):
+        raise BadValueError(
+            "a secret in plain text",
+            "Change it where it is used. A stack holds it with `pulumi config set --secret`, below "
+            "the key that the reference names; a program takes it from there as an Output.",
+            "Whoever reads this has it",
         )
     return value
 
@@ -281,7 +311,7 @@ def no_proxy(value: str) -> str:
         ipaddress.ip_network(bare, strict=False)
     except ValueError:
         if not HOSTNAME.fullmatch(bare.partition(":")[0]):
-            raise Bad(
+            raise BadValueError(
                 f"{show(value)} is not an exception from a proxy",
                 "Write an address, a range, a name or .example.org, one in each entry.",
             ) from None
@@ -313,7 +343,7 @@ Domain = Annotated[
     ),
 ]
 Address = Annotated[str, AfterValidator(ip_or_name), OrOutput]
-IPAddress = Annotated[str, AfterValidator(ip), OrOutput]
+NodeAddress = Annotated[str, AfterValidator(node_ip), OrOutput]
 HostKey = Annotated[str, AfterValidator(host_key), OrOutput]
 Cidr = Annotated[str, AfterValidator(cidr)]
 Url = Annotated[str, AfterValidator(url)]
@@ -322,11 +352,16 @@ Interface = Annotated[str, AfterValidator(interface)]
 InterfaceName = Annotated[str, AfterValidator(interface_name)]
 LabelKey = Annotated[str, AfterValidator(qualified_name)]
 LabelValue = Annotated[str, BeforeValidator(label_value)]
-FlagValue = Annotated[str, BeforeValidator(flag_value)]
+FlagValue = Annotated[
+    str,
+    BeforeValidator(flag_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
 Certificate = Annotated[str, AfterValidator(pem_certificate)]
 Calendar = Annotated[str, AfterValidator(calendar)]
 PreflightName = Annotated[str, AfterValidator(preflight_name)]
 NoProxy = Annotated[str, AfterValidator(no_proxy)]
+Secret = Annotated[Any, AfterValidator(secret)]
 Version = Annotated[
     str,
     AfterValidator(

@@ -1,0 +1,216 @@
+"""docs/reference/configuration.md from the models: `python -m groundplane.spec.reference`, run in
+the project's folder. A test keeps the page current."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from groundplane.catalogue import product
+from groundplane.spec.checks import known_settings
+from groundplane.spec.load import PLATFORM, SECRETS, SITE
+from groundplane.spec.models import Cluster, Host, Model
+from groundplane.spec.systems import KUBERNETES_MINORS, SYSTEMS
+from groundplane.spec.validate import model_in, yaml_example
+
+PAGE = Path("docs/reference/configuration.md")
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    return "\n".join(_page()) + "\n"
+
+
+def _page() -> Iterator[str]:
+    yield "# Configuration"
+    yield ""
+    yield "<!-- Generated from the models by `python -m groundplane.spec.reference`. -->"
+    yield ""
+    yield f"Two files beside each other describe a stack. `{PLATFORM}` says what is equal wherever"
+    yield "the platform stands. `Pulumi.STACK.yaml`, below `config:`, the key"
+    yield f"`{SITE}`, says what binds it to a place. The column *file* tells where a key"
+    yield "of the cluster may stand: *platform*, *site*, or *both*, and then the site's value goes"
+    yield "over the platform's, key by key; lists are replaced whole. Anything else is refused, and"
+    yield "all errors are reported at once, with file, line and key."
+    yield ""
+    yield "`groundplane init` writes both files to begin with; `groundplane schema` prints their"
+    yield "JSON schemas, which the files name in their first line for editors."
+    yield ""
+    yield "| key | file | what it is |"
+    yield "| --- | --- | --- |"
+    yield "| `hosts` | site | The machines: a list of [hosts](#host). Required. |"
+    yield "| `cluster` | both | The [cluster](#cluster). Required. |"
+    yield (
+        "| `catalogue` | site | Path to a catalogue of the stack's own, from the folder of the "
+        "stack's file. Its versions and digests go over groundplane's. |"
+    )
+    yield ""
+    yield "Secrets are keys of the stack's configuration by themselves, set with"
+    yield "`pulumi config set --secret KEY`:"
+    yield ""
+    yield "| key | what it holds |"
+    yield "| --- | --- |"
+    for key, what in SECRETS.items():
+        yield f"| `groundplane:{key}` | {what[0].upper()}{what[1:]}. |"
+    for model in _models():
+        yield from _section(model)
+    yield from _owned()
+    yield from _versions()
+    yield from _systems()
+
+
+def _models() -> list[type[Model]]:
+    """All models in the order in which they are met."""
+    found: list[type[Model]] = []
+
+    def visit(model: type[Model]) -> None:
+        if model in found:
+            return
+        found.append(model)
+        for field in model.model_fields.values():
+            inner = model_in(field.annotation)
+            if inner is not None:
+                visit(inner)
+
+    visit(Host)
+    visit(Cluster)
+    return found
+
+
+def _section(model: type[Model]) -> Iterator[str]:
+    yield ""
+    yield f"## {model.__name__}"
+    yield ""
+    yield " ".join((model.__doc__ or "").split())
+    yield ""
+    marked = model is Cluster or any(_where(f) for f in model.model_fields.values())
+    yield "| key | type | default |" + (" file |" if marked else "") + " what it is |"
+    yield "| --- | --- | --- |" + (" --- |" if marked else "") + " --- |"
+    for name, field in model.model_fields.items():
+        if field.exclude:
+            continue
+        about = " ".join((field.description or "").split()).replace("|", "\\|")
+        file = f" {_where(field) or 'both'} |" if marked else ""
+        yield (
+            f"| `{to_camel(name)}` | {_type(field.annotation, field.metadata)} | "
+            f"{_default(field)} |{file} {about}{_example(field)} |"
+        )
+
+
+def _where(field: FieldInfo) -> str | None:
+    extra = field.json_schema_extra
+    return str(extra["where"]) if isinstance(extra, dict) and "where" in extra else None
+
+
+def _type(annotation: Any, metadata: Any = ()) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = get_args(annotation)
+        return _type(inner, more)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(a) for a in get_args(annotation) if a is not type(None))
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin is list:
+        return f"list of {_type(get_args(annotation)[0])}"
+    if origin is dict:
+        return f"{_type(get_args(annotation)[0])} to {_type(get_args(annotation)[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    low = next(
+        (m.ge if isinstance(m, Ge) else m.gt for m in metadata if isinstance(m, Ge | Gt)), None
+    )
+    high = next((m.le for m in metadata if isinstance(m, Le)), None)
+    bounds = ""
+    if low is not None and high is not None:
+        bounds = f" {low} to {high}"
+    elif low is not None:
+        bounds = f" from {low}"
+    return {str: "text", int: "number", float: "number", bool: "boolean"}.get(
+        annotation, "anything"
+    ) + bounds
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        return "see there"
+    value = field.default
+    if value is None or value in ([], {}, "") or isinstance(value, Model):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _example(field: FieldInfo) -> str:
+    if not field.examples:
+        return ""
+    return " Example: " + " or ".join(f"`{yaml_example(value)}`" for value in field.examples) + "."
+
+
+def _owned() -> Iterator[str]:
+    titles = {
+        "kubelet": "Fields of KubeletConfiguration",
+        "kubeProxy": "Fields of KubeProxyConfiguration",
+        "apiServer": "Flags of kube-apiserver",
+        "controllerManager": "Flags of kube-controller-manager",
+        "scheduler": "Flags of kube-scheduler",
+        "labels": "Labels of hosts",
+    }
+    yield ""
+    yield "## Settings that groundplane writes itself"
+    yield ""
+    yield "They are refused where settings are passed on as they stand. A `*` means any ending."
+    for key, settings in known_settings()["owned"].items():
+        yield ""
+        yield f"### {titles[key]}"
+        yield ""
+        yield "| setting | use instead |"
+        yield "| --- | --- |"
+        for name, instead in settings.items():
+            yield f"| `{name}` | {instead} |"
+
+
+def _versions() -> Iterator[str]:
+    catalogue = product()
+    yield ""
+    yield "## Versions"
+    yield ""
+    yield "What groundplane's own catalogue can install, for amd64 and arm64. The first is taken"
+    yield "where a specification names none."
+    yield ""
+    yield "| part | versions |"
+    yield "| --- | --- |"
+    for part in catalogue.parts():
+        first = catalogue.default(part)
+        others = [version for version in catalogue.versions(part)[::-1] if version != first]
+        yield f"| {part} | {', '.join([f'**{first}**', *others])} |"
+
+
+def _systems() -> Iterator[str]:
+    yield ""
+    yield "## Supported systems"
+    yield ""
+    yield f"Kubernetes {', '.join(KUBERNETES_MINORS)}, on:"
+    yield ""
+    yield "| system | architecture | tested |"
+    yield "| --- | --- | --- |"
+    for system in SYSTEMS:
+        name = f"{system.os_id} {system.version}"
+        yield f"| {name} | {system.arch} | {'yes' if system.tested else 'no'} |"
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
