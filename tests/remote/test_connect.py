@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from groundplane.remote import connect
 from groundplane.remote.connect import Done, HostUnreachable, Kind, run_all
-from tests.remote.conftest import Host, Hop, Sshd, keygen, run_sshd
+from sshd import Hop, Host, Sshd, keygen, run_sshd
 
 
 def one(host: Host, *argv: str, stdin: str = "", seconds: float = 20) -> Done | HostUnreachable:

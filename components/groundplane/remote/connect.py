@@ -101,7 +101,7 @@ class Done:
     stderr: str
 
 
-class HostFailure(Exception):
+class HostError(Exception):
     """Raised where a connection is used, and turned into `HostUnreachable` by `attempt`."""
 
     def __init__(self, kind: Kind, cause: str, remedy: str):
@@ -130,8 +130,8 @@ async def dialler() -> AsyncIterator[Dial]:
             try:
                 # Shielded: one host that runs out of time must not take the jump from the others.
                 tunnel = await asyncio.shield(jumps[key])
-            except HostFailure as error:
-                raise HostFailure(error.kind, f"jump host: {error.cause}", error.remedy) from None
+            except HostError as error:
+                raise HostError(error.kind, f"jump host: {error.cause}", error.remedy) from None
         connection = await _dial(host, tunnel)
         opened.append(connection)
         return connection
@@ -156,13 +156,13 @@ def address_of(hop: Hop) -> tuple[str, int, str, str, str]:
 async def _dial(
     hop: Hop, tunnel: asyncssh.SSHClientConnection | None
 ) -> asyncssh.SSHClientConnection:
-    """Connect, again after a dropped handshake. Raises `HostFailure`."""
+    """Connect, again after a dropped handshake. Raises `HostError`."""
     for attempt in range(1, DIALS + 1):
         try:
             return await _dial_once(hop, tunnel)
         except (ConnectionResetError, BrokenPipeError) as error:
             if attempt == DIALS:
-                raise HostFailure(
+                raise HostError(
                     Kind.UNREACHABLE,
                     f"{hop.address}:{hop.port} dropped {DIALS} handshakes ({error})",
                     "Look at sshd's log there; raise MaxStartups if it is at its limit.",
@@ -191,7 +191,7 @@ async def _dial_once(
     try:
         recorded = asyncssh.import_public_key(hop.host_key)
     except asyncssh.KeyImportError as error:
-        raise HostFailure(
+        raise HostError(
             Kind.HOST_KEY_CHANGED,
             f"the recorded host key cannot be read: {error}",
             "Record the host's key as in /etc/ssh/ssh_host_ed25519_key.pub.",
@@ -221,14 +221,14 @@ async def _dial_once(
         )
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
         now = _fingerprint(shown[0]) if shown else f"none that can be used ({error})"
-        raise HostFailure(
+        raise HostError(
             Kind.HOST_KEY_CHANGED,
             f"{where} shows {now}, recorded is {_fingerprint(recorded)}",
             "If the host was installed anew: read the new key on its console and record it as "
             "host_key. If not, someone may be posing as this host.",
         ) from None
     except (asyncssh.PermissionDenied, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as e:
-        raise HostFailure(
+        raise HostError(
             Kind.AUTH_REFUSED,
             f"{where} lets nobody in as {hop.user} with {hop.key or 'the agent or default keys'}"
             f" ({e})",
@@ -236,7 +236,7 @@ async def _dial_once(
             "right user and key.",
         ) from None
     except FileNotFoundError as error:
-        raise HostFailure(
+        raise HostError(
             Kind.AUTH_REFUSED,
             f"the key {hop.key} is not there ({error.strerror})",
             "Name the private key's file that the host accepts.",
@@ -249,7 +249,7 @@ async def _dial_once(
         what = str(error) or f"no answer within {CONNECT_SECONDS} s"
         if isinstance(error, OSError) and error.errno:
             what = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-        raise HostFailure(
+        raise HostError(
             Kind.UNREACHABLE,
             f"{where}: {what}",
             "Check power, network and firewall. A host that is gone for good: state: lost.",
@@ -269,7 +269,7 @@ async def attempt(
     try:
         async with asyncio.timeout(seconds):
             return await work()
-    except HostFailure as error:
+    except HostError as error:
         return HostUnreachable(host.name, error.kind, error.cause, error.remedy)
     except TimeoutError:
         return HostUnreachable(
@@ -292,9 +292,9 @@ def as_root(host: Host, argv: Sequence[str]) -> str:
     return shlex.join(["sudo", "-n", *argv] if host.sudo else argv)
 
 
-def sudo_refused(host: Host, stderr: str) -> HostFailure:
+def sudo_refused(host: Host, stderr: str) -> HostError:
     """The failure for a host where `sudo -n` did not start the command."""
-    return HostFailure(
+    return HostError(
         Kind.SUDO_REFUSED,
         f"{host.user} may not become root: {last_line(stderr) or 'sudo gave no reason'}",
         f"Allow it on the host: echo '{host.user} ALL=(ALL) NOPASSWD: ALL' "

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from groundplane.remote.ledger import Drift, Entry, entry
+from groundplane.spec.systems import architecture
 
 FIRST = "groundplane\t1"
 LAST = "end"
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as downloads and images name them
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ class HostSeen:
 
     name: str
     root: bool = False
-    system: str = ""  # os-release ID and VERSION_ID: "debian 12"
-    like: str = ""  # os-release ID_LIKE
-    arch: str = ""  # amd64, arm64, or as `uname -m` says
+    os_id: str = ""  # ID and VERSION_ID of os-release: "debian" and "12"
+    os_version: str = ""
+    arch: str = ""  # amd64 or arm64; anything else as `uname -m` says it
     kernel: str = ""
     systemd: int = 0
     hostname: str = ""
@@ -201,9 +201,9 @@ def parse(name: str, output: str, sent: float, received: float) -> HostSeen:
     return HostSeen(
         name=name,
         root=one("root") == "1",
-        system=f"{one('system')} {one('system', 1)}".strip(),
-        like=one("system", 2),
-        arch=ARCHITECTURES.get(one("arch"), one("arch")),
+        os_id=one("system"),
+        os_version=one("system", 1),
+        arch=architecture(one("arch")) or one("arch"),
         kernel=one("kernel"),
         systemd=_number(one("systemd").split(".")[0]),
         hostname=one("hostname"),

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from groundplane.remote import ledger
 from groundplane.remote.connect import (
     Dial,
     Host,
-    HostFailure,
+    HostError,
     HostUnreachable,
     Kind,
     address_of,
@@ -77,12 +78,15 @@ class Observation:
         """True: its steps keep their old inputs, since nothing can be said of them."""
         return self.seen(host) is None
 
+    def applied(self, host: str, step: str) -> bool:
+        """True when this stack applied the step there, whatever became of it since."""
+        seen = self.seen(host)
+        entry = seen.ledger.get(step) if seen else None
+        return entry is not None and entry.stack == self.stack
+
     def conforms(self, host: str, step: str) -> bool:
         """True when this stack applied the step there and all that it rests on still holds."""
-        seen = self.seen(host)
-        if seen is None or (entry := seen.ledger.get(step)) is None:
-            return False
-        return entry.stack == self.stack and not any(d.step == step for d in seen.drift)
+        return self.applied(host, step) and not any(d.step == step for d in self.drift(host))
 
     def token(self, host: str, step: str) -> str:
         """The recorded token while the step conforms, else a fresh one: the step runs again.
@@ -100,8 +104,7 @@ class Observation:
         seen = self.seen(host)
         if seen is None:
             return []
-        ours = {name for name, entry in seen.ledger.items() if entry.stack == self.stack}
-        return [drift for drift in seen.drift if drift.step in ours]
+        return [drift for drift in seen.drift if self.applied(host, drift.step)]
 
     def ours(self, host: str) -> bool:
         """True when this stack applied anything there."""
@@ -113,7 +116,7 @@ class Observation:
         seen = self.seen(host)
         if seen is None or not self.ours(host):
             return False
-        return NODE_STEP in seen.ledger or bool(seen.cluster_data)
+        return self.applied(host, NODE_STEP) or bool(seen.cluster_data)
 
     def blank(self, host: str) -> bool:
         """True when the host answers and carries no cluster's data and nobody's ledger."""
@@ -125,8 +128,17 @@ class Observation:
         seen = self.seen(host)
         if seen is None:
             return False
-        others = any(entry.stack != self.stack for entry in seen.ledger.values())
-        return others or (bool(seen.cluster_data) and not self.ours(host))
+        return bool(self.owners(host) - {self.stack}) or (
+            bool(seen.cluster_data) and not self.owners(host)
+        )
+
+    def owners(self, host: str) -> set[str]:
+        """The stacks that the host's ledger and cluster record name."""
+        seen = self.seen(host)
+        if seen is None:
+            return set()
+        recorded = {str(seen.record.get("stack", ""))} if seen.record else set()
+        return recorded | {entry.stack for entry in seen.ledger.values()}
 
     def living(self, control_planes: Iterable[str]) -> list[str]:
         """Those of the given control planes that serve: they answer, and so does their etcd."""
@@ -216,7 +228,7 @@ async def _look_at(
         try:
             return parse(host.name, output, sent, received)
         except ValueError as error:
-            raise HostFailure(
+            raise HostError(
                 Kind.COMMAND_FAILED,
                 f"the look at the host failed: {last_line(stderr) or error}",
                 f"Run `bash` on it as {host.user} and see what stops it.",
@@ -235,6 +247,11 @@ def parameters(expect: Expect, host: str) -> str:
         "MIRRORS": expect.mirrors,
         **({"PROXY": proxy} if proxy else {}),
     }
-    lines = [f"NODE_ADDRESS={shlex.quote(expect.node_addresses.get(host, ''))}"]
+    words = {
+        "LEDGER": ledger.LEDGER,
+        "RECORD": ledger.RECORD,
+        "NODE_ADDRESS": expect.node_addresses.get(host, ""),
+    }
+    lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
     lines += [f"{name}=({shlex.join(values)})" for name, values in arrays.items()]
     return "\n".join(lines) + "\n"

@@ -5,6 +5,7 @@
 # counts on. What it cannot learn it leaves out; a failed command is an answer here, so no `set -e`.
 #
 # Set above by the caller (remote/observation.py), each may be missing:
+#   LEDGER RECORD the folder of the ledger, and the file that says whose cluster this is
 #   NODE_ADDRESS  where this host's API server is asked
 #   PORTS         (array) TCP ports whose owners are looked up
 #   FEATURES      (array) kernel modules that must be there or loadable
@@ -13,7 +14,8 @@
 set -uo pipefail
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-ledger=/var/lib/groundplane/ledger
+ledger=${LEDGER:-/var/lib/groundplane/ledger}
+record=${RECORD:-/var/lib/groundplane/cluster.json}
 pki=/etc/kubernetes/pki
 # A file this large or larger is hashed only if its inode changed since its facts were written:
 # the Kubernetes binaries alone would take a second on each look.
@@ -57,13 +59,13 @@ look() {
 
 system() {
   say root "$((EUID == 0))"
-  local file=/etc/os-release key value id='' version='' like=''
+  local file=/etc/os-release key value id='' version=''
   [[ -r $file ]] || file=/usr/lib/os-release
   while IFS='=' read -r key value; do
     value=${value#[\"\']} value=${value%[\"\']}
-    case $key in ID) id=$value ;; VERSION_ID) version=$value ;; ID_LIKE) like=$value ;; esac
+    case $key in ID) id=$value ;; VERSION_ID) version=$value ;; esac
   done < "$file"
-  say system "$id" "$version" "$like"
+  say system "$id" "$version"
   say arch "$(uname -m)"
   first_line /proc/sys/kernel/osrelease && say kernel "$REPLY"
   first_line /proc/sys/kernel/hostname && say hostname "$REPLY"
@@ -234,9 +236,7 @@ clusters() {
     /run/containerd/containerd.sock; do
     [[ -e $path ]] && say runtime "$path"
   done
-  if [[ -r /var/lib/groundplane/cluster.json ]]; then
-    say_file record /var/lib/groundplane/cluster.json
-  fi
+  [[ -r $record ]] && say_file record "$record"
 }
 
 # The ledger, and each recorded fact compared with what is there now. All files are looked at by
