@@ -1,9 +1,11 @@
-"""The program of every stack: stacks/platform.yaml over the stack's own hosts."""
+"""The program of every stack: stacks/platform.yaml over what the stack's own file says."""
+
+from pathlib import Path
 
 import pulumi
-from groundplane import Platform, load
+from groundplane import Platform, from_pulumi_config
 
-cluster = Platform(pulumi.get_stack(), load(pulumi.get_stack())).cluster
+cluster = Platform(pulumi.get_stack(), from_pulumi_config(Path(__file__).parent)).cluster
 
 pulumi.export("endpoint", cluster.endpoint)
 pulumi.export("nodes", cluster.nodes)

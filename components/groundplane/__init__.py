@@ -35,6 +35,7 @@ __all__ = [
     "Kubernetes",
     "Platform",
     "Spec",
+    "from_pulumi_config",
     "load",
 ]
 

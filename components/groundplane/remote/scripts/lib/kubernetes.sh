@@ -2,7 +2,7 @@
 # kubeadm's documents, made from the step's data (JSON is YAML), and the kubelet around them.
 # Data: .name .address .role .kubernetes .endpoint .settings {cluster domain pod_cidrs
 #       service_cidrs api_server {args sans} controller_manager scheduler kubelet kube_proxy
-#       audit network} .taints .ignore_preflight
+#       audit network} .ignore_preflight
 
 readonly KUBEADM=$STATE/kubeadm.json             # what kubeadm was last given on this host
 readonly PKI=/etc/kubernetes/pki
@@ -38,7 +38,7 @@ link_kubernetes() {
 
 node_registration() {
   data_json '{
-    name, criSocket: "'"$SOCKET"'", taints: (.taints // []),
+    name, criSocket: "'"$SOCKET"'",
     imagePullPolicy: "IfNotPresent",
     ignorePreflightErrors: (.ignore_preflight // []),
     kubeletExtraArgs: [{name: "node-ip", value: .address}]

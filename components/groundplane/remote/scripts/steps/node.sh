@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # node: everything that makes a host a member, changes it as one, and lets it leave. Whatever
 # disturbs the node happens here, behind the gate, and nowhere else.
-# Data: .name .address .role .state .kubernetes .runtime .endpoint .settings .taints
+# Data: .name .address .role .state .kubernetes .runtime .endpoint .settings
 #       .max_unavailable .certificates .encryption .ignore_preflight .immutable
 
 apply() {

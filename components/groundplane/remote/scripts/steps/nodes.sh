@@ -3,7 +3,10 @@
 # a new encryption key, and the wait until all nodes are Ready.
 # Data: .nodes {name: {labels, taints}} .encryption .network
 
-readonly OWNED=groundplane.dev/owned  # annotation: the labels and taints that we put there
+# What we put on a Node stands in these annotations, so that it can be taken away again, and
+# labels and taints of anybody else stay.
+readonly OUR_LABELS=groundplane.dev/labels
+readonly OUR_TAINTS=groundplane.dev/taints
 
 apply() {
   local name
@@ -14,6 +17,8 @@ apply() {
   done
   rewrite_secrets
   [ "$(data .network)" != plain ] || for name in $(data '.nodes | keys[]'); do
+    # A host in maintenance need not be Ready.
+    [ "$(data ".nodes[\"$name\"].ready")" = true ] || continue
     wait_until 300 "node $name is Ready" ready "$name"
   done
 }
@@ -22,30 +27,29 @@ ready() {
   [ "$(kube get node "$1" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}')" = True ]
 }
 
-# Labels of ours that are no longer wanted go; anybody else's stay.
+# owned ANNOTATION: what a Node's annotation lists, as a jq filter over the Node.
+owned() { echo "(.metadata.annotations[\"$1\"] // \"\" | split(\",\"))"; }
+
 labels() {
-  local node wanted
-  node=$(kube get node "$1" -o json)
-  wanted=$(data_json ".nodes[\"$1\"].labels // {}")
-  jq -n --argjson node "$node" --argjson wanted "$wanted" --arg owned "$OWNED" '
-    ($node.metadata.annotations[$owned] // "" | split(",") | map(select(. != ""))) as $before
-    | ($before | map(select($wanted[.] == null) | {(.): null}) | add // {}) as $gone
-    | {metadata: {labels: ($gone + $wanted),
-                  annotations: {($owned): ($wanted | keys | join(","))}}}
-    | select(.metadata.annotations[$owned] != ($before | sort | join(","))
-             or any($wanted | to_entries[]; $node.metadata.labels[.key] != .value))' |
+  kube get node "$1" -o json | jq --argjson wanted "$(data_json ".nodes[\"$1\"].labels // {}")" "
+    $(owned $OUR_LABELS) as \$before
+    | (\$before | map(select(\$wanted[.] == null) | {(.): null}) | add // {}) as \$gone
+    | select(\$gone != {} or any(\$wanted | to_entries[] as \$l | .metadata.labels[\$l.key] != \$l.value; .))
+    | {metadata: {labels: (\$gone + \$wanted),
+                  annotations: {\"$OUR_LABELS\": (\$wanted | keys | join(\",\"))}}}" |
     patch "$1" "labels of $1"
 }
 
 taints() {
-  kube get node "$1" -o json | jq --argjson wanted "$(data_json ".nodes[\"$1\"].taints")" '
-    # The cluster puts taints of its own; those are not for us to touch.
-    select($wanted != null)
-    | (.spec.taints // []) as $is
-    | ($is | map(select(.key | startswith("node.kubernetes.io/")))) as $theirs
-    | ($wanted | map({key, effect} + if (.value // "") == "" then {} else {value} end)) as $ours
-    | select(($is - $theirs | sort) != ($ours | sort))
-    | {spec: {taints: ($theirs + $ours)}}' | patch "$1" "taints of $1"
+  kube get node "$1" -o json | jq --argjson wanted "$(data_json ".nodes[\"$1\"].taints // []")" "
+    $(owned $OUR_TAINTS) as \$before
+    | (.spec.taints // []) as \$is
+    | (\$wanted | map(.key)) as \$keys
+    | (\$is | map(select(.key as \$k | (\$before + \$keys | index(\$k)) == null))) as \$theirs
+    | select((\$is - \$theirs | map({key, value: (.value // \"\"), effect}) | sort)
+             != (\$wanted | map({key, value: (.value // \"\"), effect}) | sort))
+    | {metadata: {annotations: {\"$OUR_TAINTS\": (\$keys | join(\",\"))}},
+       spec: {taints: (\$theirs + \$wanted)}}" | patch "$1" "taints of $1"
 }
 
 patch() {

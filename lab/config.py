@@ -1,0 +1,52 @@
+"""What the lab is made of, and what of it can be set: the environment, or `.lab/config.yaml`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from groundplane.errors import GroundplaneError
+from lab import machines
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+class Size(BaseModel):
+    """How many machines, and how large. Memory in MiB, a limit and not a reservation."""
+
+    model_config = ConfigDict(extra="forbid")
+    control_planes: int = Field(3, ge=1, le=5)
+    workers: int = Field(2, ge=0, le=3)
+    control_plane_memory: int = Field(3072, ge=1536)
+    worker_memory: int = Field(2048, ge=768)
+    kubernetes: str = "1.36.3"
+
+
+@dataclass(frozen=True)
+class Lab(machines.Lab):
+    """One lab on this computer: a network namespace, a folder, and its size."""
+
+    size: Size = field(default_factory=Size)
+
+
+def configured() -> Lab:
+    """The lab of this checkout. `GROUNDPLANE_LAB` names another beside it.
+
+    Raises GroundplaneError when .lab/config.yaml is not what `Size` describes.
+    """
+    name = os.environ.get("GROUNDPLANE_LAB", "gp")
+    folder = CHECKOUT / (".lab" if name == "gp" else f".lab/{name}")
+    return Lab(name, folder, _size(folder / "config.yaml"))
+
+
+def _size(path: Path) -> Size:
+    if not path.exists():
+        return Size()
+    try:
+        return Size.model_validate(yaml.safe_load(path.read_text()) or {})
+    except (ValidationError, yaml.YAMLError) as error:
+        raise GroundplaneError(str(path), str(error), "", "Correct it, or delete it.") from None

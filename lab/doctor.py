@@ -1,0 +1,106 @@
+"""What this computer needs to carry the lab, said before anything is begun."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from groundplane.errors import Finding, SpecError
+from lab.config import CHECKOUT, Lab
+from lab.parts import cache
+from lab.parts.progress import Progress
+
+PACKAGES = [
+    "build-essential",
+    "ca-certificates",
+    "conntrack",
+    "iproute2",
+    "iptables",
+    "mmdebstrap",
+    "nftables",
+    "openssh-client",
+    "runc",
+    "systemd-container",
+    "unzip",
+    "util-linux",
+]
+GIB = 1024**3
+DISK = 12 * GIB  # parts 4, images 2, machines 1 each
+FILE_SYSTEMS = ("overlay",)
+
+
+def examine(lab: Lab, progress: Progress) -> None:
+    """Install what can be installed; raise with everything else that is missing, all at once."""
+    found = [finding for finding in (_root(), _memory(lab), _disk(lab), _overlay()) if finding]
+    if found:
+        raise SpecError(found)
+    done = subprocess.run(
+        [CHECKOUT / "lab" / "install-packages", *PACKAGES], text=True, capture_output=True, check=False
+    )
+    for line in done.stdout.splitlines():
+        progress(line)
+    if done.returncode != 0:
+        raise SpecError(
+            [
+                Finding(
+                    "this computer",
+                    f"packages cannot be installed: {done.stderr.strip()}",
+                    "The lab's machines are made with them",
+                    f"apt-get install {' '.join(PACKAGES)}",
+                )
+            ]
+        )
+
+
+def _root() -> Finding | None:
+    if os.geteuid() == 0:
+        return None
+    return Finding(
+        "this computer",
+        "the lab needs root",
+        "It makes machines, network namespaces and mounts",
+        "sudo make lab",
+    )
+
+
+def _memory(lab: Lab) -> Finding | None:
+    # What 3+2 machines really used, by their number: about 1 GiB a control plane, half a worker.
+    wanted = (lab.size.control_planes * 1.1 + lab.size.workers * 0.6 + 1) * GIB
+    values = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(values["MemAvailable"].split()[0]) * 1024
+    if available >= wanted:
+        return None
+    return Finding(
+        "this computer",
+        f"{available / GIB:.1f} GiB of memory are free, the lab takes {wanted / GIB:.1f}",
+        "Machines would kill each other's processes",
+        f"Free some, or make fewer machines: {lab.folder.name}/config.yaml with "
+        "`controlPlanes: 1`, `workers: 1`.",
+    )
+
+
+def _disk(lab: Lab) -> Finding | None:
+    folder = next(path for path in (lab.folder, *lab.folder.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free >= DISK or (cache() / "parts").exists() and free >= DISK / 3:
+        return None
+    return Finding(
+        "this computer",
+        f"{free / GIB:.1f} GiB of disk are free, the lab takes up to {DISK / GIB:.0f}",
+        "Parts, images and machines are kept there",
+        "Free some.",
+    )
+
+
+def _overlay() -> Finding | None:
+    known = Path("/proc/filesystems").read_text().split()
+    if "overlay" in known or subprocess.run(["modprobe", "-q", "overlay"], check=False).returncode == 0:
+        return None
+    return Finding(
+        "this computer",
+        "its kernel has no overlay file system",
+        "A machine's disk is an overlay over a common one",
+        "Use a full distribution kernel.",
+    )
