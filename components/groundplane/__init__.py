@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from groundplane.clusters.kubeadm import KubeadmCluster
     from groundplane.errors import GroundplaneError
     from groundplane.platform import Platform
-    from groundplane.spec import Cluster, Endpoint, Host, Kubernetes, Spec, load
+    from groundplane.spec import (
+        Cluster,
+        Endpoint,
+        Host,
+        Kubernetes,
+        Spec,
+        from_pulumi_config,
+        load,
+    )
 
 _HOMES = {
     "Cluster": "groundplane.spec",
@@ -23,6 +31,7 @@ _HOMES = {
     "Kubernetes": "groundplane.spec",
     "Platform": "groundplane.platform",
     "Spec": "groundplane.spec",
+    "from_pulumi_config": "groundplane.spec",
     "load": "groundplane.spec",
 }
 
