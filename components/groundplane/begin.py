@@ -15,7 +15,7 @@ from typing import Any
 
 from groundplane.catalogue import product
 from groundplane.errors import Finding, GroundplaneError, SpecError
-from groundplane.remote.connect import HOST_KEY_ALGORITHMS, HostFailure, dialler
+from groundplane.remote.connect import HOST_KEY_ALGORITHMS, HostError, dialler
 from groundplane.spec import Host, Jump
 from groundplane.spec.documents import parse, read, shown
 from groundplane.spec.load import PLATFORM, SITE, load, read_config, site_of, stack_file
@@ -54,7 +54,7 @@ async def _gather(hosts: Mapping[str, tuple[str, int]], jump: Jump | None) -> li
             hop = Host(name="jump", role="worker", **dict(jump))
             try:
                 tunnel = await dial(hop)
-            except HostFailure as error:
+            except HostError as error:
                 finding = Finding(f"the jump host {jump.address}", error.cause, "", error.remedy)
                 raise SpecError([finding]) from None
         answers = await asyncio.gather(
