@@ -110,7 +110,7 @@ def exec(
     """Runs a command in the machine as root, without SSH. With `check`, failure is an error."""
     done = subprocess.run(
         ["nsenter", f"--target={init(lab, name)}", "--mount", "--uts", "--ipc", "--net", "--pid"]
-        + ["--cgroup", "--wd=/", "env", "-i", "HOME=/root", "LANG=C.UTF-8", "USER=root"]
+        + ["--cgroup", "env", "--chdir=/", "-i", "HOME=/root", "LANG=C.UTF-8", "USER=root"]
         + ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv],
         input=stdin or "",
         capture_output=True,
