@@ -19,6 +19,7 @@ from groundplane.spec.systems import architecture
 
 FIRST = "groundplane\t1"
 LAST = "end"
+LAST_SECOND = 253402300799  # of the year 9999, where datetime ends
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def _shortened(facts: list[list[str]], certificates: tuple[Certificate, ...]) ->
     ends = {c.path: c.not_after for c in certificates}
     found = []
     for step, path, recorded in facts:
-        was = datetime.fromtimestamp(_number(recorded), UTC)
+        was = datetime.fromtimestamp(min(_number(recorded), LAST_SECOND), UTC)
         now = ends.get(path)
         if now is None or now < was:
             now_text = "unreadable" if now is None else f"{now:%F %T}"

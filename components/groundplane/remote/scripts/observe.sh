@@ -295,7 +295,7 @@ ledgers() {
 
   for i in "${!kinds[@]}"; do
     a=${as[i]}
-    if [[ ${kinds[i]} == cert ]]; then
+    if [[ ${kinds[i]} == cert && ${type[$a]-} ]]; then
       recorded_certificates+=("$a")
       say cert_fact "${steps[i]}" "$a" "${bs[i]}"
     fi
