@@ -102,8 +102,9 @@ def parse(text: str, place: str) -> Document:
     """YAML text. Raises SpecError with the line when it is no YAML."""
     import yaml
 
-    loader = _loader()(text)
+    loader = None
     try:
+        loader = _loader()(text)
         node = loader.get_single_node()
         if node is None:
             return Document(place, None)
@@ -118,7 +119,8 @@ def parse(text: str, place: str) -> Document:
         first = str(error).partition("\n")[0][:200] or type(error).__name__
         raise _unreadable(place, f"not YAML: {first}", "Correct the file.") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if twice:
         raise SpecError(
             Finding(
