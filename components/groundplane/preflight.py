@@ -42,7 +42,7 @@ CONTROLLERS = {
     1: {"cpu", "cpuacct", "cpuset", "devices", "freezer", "memory"},
     2: {"cpu", "cpuset", "memory", "pids"},
 }
-MODULES = ("overlay", "br_netfilter", "nf_conntrack")
+MODULES = ("overlay", "nf_conntrack")
 OLDEST_KERNEL = (5, 4)  # kubeadm's list of supported long-term kernels begins there
 NFTABLES_KERNEL = (5, 13)  # kube-proxy's nftables mode refuses older ones
 CONTAINERS = {"docker", "lxc", "lxc-libvirt", "openvz", "podman", "proot", "systemd-nspawn", "wsl"}
