@@ -1,10 +1,10 @@
 """The lab's machines: systemd containers with SSH, on a network of their own.
 
-    lab = Lab("gp", Path(".lab").resolve())
-    make_rootfs(print)
-    network_up(lab)
-    boot_all(lab, default_machines()[:3])
-    destroy_all(lab)
+lab = Lab("gp", Path(".lab").resolve())
+make_rootfs(print)
+network_up(lab)
+boot_all(lab, default_machines()[:3])
+destroy_all(lab)
 """
 
 from __future__ import annotations

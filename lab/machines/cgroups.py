@@ -47,10 +47,14 @@ def make(lab: Lab, machine: Machine) -> list[Path]:
 
 
 def _delegate(group: Path) -> None:
+    """Lets groups below have all controllers, which cgroup v2 does not do by itself."""
     control = group / "cgroup.subtree_control"
     if control.exists():
-        for controller in (group / "cgroup.controllers").read_text().split():
-            control.write_text(f"+{controller}")
+        offered = (group / "cgroup.controllers").read_text().split()
+        for controller in set(offered) - set(control.read_text().split()):
+            # The kernel may keep one back, such as cpu for real-time processes.
+            with contextlib.suppress(OSError):
+                control.write_text(f"+{controller}")
 
 
 def _limit(group: Path, machine: Machine) -> None:
@@ -72,7 +76,7 @@ def processes(lab: Lab, name: str) -> list[int]:
     found: set[int] = set()
     for group in groups(lab, name):
         for path in [group, *_inside(group)]:
-            with contextlib.suppress(FileNotFoundError, OSError):
+            with contextlib.suppress(OSError):
                 found.update(int(pid) for pid in (path / "cgroup.procs").read_text().split())
     return sorted(found - {0})
 

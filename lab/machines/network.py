@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -12,10 +13,27 @@ from lab.machines.model import GATEWAY, PREFIX, Lab, MachineError
 BRIDGE = "br0"
 # Modules of the shared kernel. A machine cannot load them, so they are loaded before it boots;
 # where they are built in, modprobe finds nothing and nothing is missing.
-MODULES = """
-br_netfilter dummy ip_vs nf_conntrack nf_nat nf_tables nft_chain_nat nft_compat nft_fib_inet
-nft_masq nft_numgen overlay veth vxlan xt_MASQUERADE xt_comment xt_conntrack xt_mark xt_statistic
-""".split()
+MODULES = [
+    "br_netfilter",
+    "dummy",
+    "ip_vs",
+    "nf_conntrack",
+    "nf_nat",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_compat",
+    "nft_fib_inet",
+    "nft_masq",
+    "nft_numgen",
+    "overlay",
+    "veth",
+    "vxlan",
+    "xt_MASQUERADE",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_mark",
+    "xt_statistic",
+]
 
 
 def network_up(lab: Lab) -> None:
@@ -23,11 +41,11 @@ def network_up(lab: Lab) -> None:
     belongs to another checkout."""
     with locked(lab, "network"):
         subprocess.run(["modprobe", "--all", "--quiet", *MODULES], check=False)
-        if lab.netns.exists() and not lab.netns.is_mount():
+        if lab.netns.exists() and not is_up(lab):
             lab.netns.unlink()  # left by a run that was killed between making and mounting it
         if not lab.netns.exists():
             _run(["ip", "netns", "add", lab.name])
-        _check_owner(lab)
+        check_owner(lab)
         inside(lab, ["ip", "link", "set", "lo", "up"])
         if not _alias(lab):
             inside(lab, ["ip", "link", "add", BRIDGE, "type", "bridge"], check=False)
@@ -40,10 +58,15 @@ def network_up(lab: Lab) -> None:
 def network_down(lab: Lab) -> None:
     """Removes the namespace with all that is in it. Again: nothing."""
     with locked(lab, "network"):
-        if lab.netns.is_mount():
-            _check_owner(lab)
+        check_owner(lab)
+        if is_up(lab):
             _run(["ip", "netns", "delete", lab.name])
         lab.netns.unlink(missing_ok=True)
+
+
+def is_up(lab: Lab) -> bool:
+    """Whether the namespace is there. Path.is_mount would not do: it knows only folders."""
+    return os.path.ismount(lab.netns)
 
 
 def partition(lab: Lab, name: str) -> None:
@@ -88,6 +111,19 @@ def inside(lab: Lab, argv: Sequence[str], *, stdin: str = "", check: bool = True
     return _run(["nsenter", f"--net={lab.netns}", *argv], stdin=stdin, check=check)
 
 
+def check_owner(lab: Lab) -> None:
+    """MachineError if a lab of the same name is up in another checkout: its machines, its network
+    and its cgroups would be taken for this one's."""
+    owner = _alias(lab) if is_up(lab) else ""
+    if owner not in ("", str(lab.folder)):
+        raise MachineError(
+            str(lab.netns),
+            f"the lab {lab.name} is up, in {owner}",
+            "Two labs of one name would take each other's machines down",
+            "Take that one down, or set GROUNDPLANE_LAB to another name.",
+        )
+
+
 @contextlib.contextmanager
 def locked(lab: Lab, what: str) -> Iterator[None]:
     """Lets one thread of one process at a time work on `what`."""
@@ -102,17 +138,6 @@ def _alias(lab: Lab) -> str:
     """The folder of the lab that finished this namespace; empty if it is half-made."""
     shown = inside(lab, ["ip", "link", "show", BRIDGE], check=False).split("alias ", 1)
     return shown[1].strip() if len(shown) == 2 else ""
-
-
-def _check_owner(lab: Lab) -> None:
-    owner = _alias(lab)
-    if owner not in ("", str(lab.folder)):
-        raise MachineError(
-            str(lab.netns),
-            f"the lab {lab.name} is up, in {owner}",
-            "Two labs of one name would take each other's machines down",
-            "Take that one down, or set GROUNDPLANE_LAB to another name.",
-        )
 
 
 def _run(argv: Sequence[str], *, stdin: str = "", check: bool = True) -> str:

@@ -29,7 +29,7 @@ from lab.machines.model import (
     record,
     recorded,
 )
-from lab.machines.network import locked, network_down
+from lab.machines.network import check_owner, heal, is_up, locked, network_down
 from lab.machines.rootfs import rootfs
 from lab.mirror import daemon
 from lab.parts.store import whole, write_whole
@@ -38,6 +38,13 @@ SUPERVISOR = Path(__file__).parent / "run"
 BOOT = 180  # seconds for a machine to answer; ten are usual
 # Overlay on overlay fails, so what containerd and etcd write lies on real folders.
 DATA = ("containerd", "kubelet", "etcd")
+# What root sees in a shell of the machine.
+ENVIRONMENT = (
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "USER=root",
+)
 
 
 def boot(lab: Lab, machine: Machine, seconds: float = BOOT) -> None:
@@ -92,11 +99,14 @@ def destroy(lab: Lab, name: str) -> None:
     with locked(lab, name):
         _stop(lab, name)
         shutil.rmtree(folder(lab, name), ignore_errors=True)
+    if is_up(lab):
+        heal(lab, name)
     _write_known_hosts(lab)
 
 
 def destroy_all(lab: Lab) -> None:
     """Takes all machines and the network away, with what a killed run left of them."""
+    check_owner(lab)
     for name in sorted(path.name for path in lab.machines.glob("*")):
         destroy(lab, name)
     cgroups.clear_lab(lab)
@@ -108,10 +118,10 @@ def exec(
     lab: Lab, name: str, argv: Sequence[str], stdin: str | None = None, check: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command in the machine as root, without SSH. With `check`, failure is an error."""
+    namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
+    enter = ["nsenter", f"--target={init(lab, name)}", *namespaces]
     done = subprocess.run(
-        ["nsenter", f"--target={init(lab, name)}", "--mount", "--uts", "--ipc", "--net", "--pid"]
-        + ["--cgroup", "env", "--chdir=/", "-i", "HOME=/root", "LANG=C.UTF-8", "USER=root"]
-        + ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv],
+        [*enter, "env", "--chdir=/", "-i", *ENVIRONMENT, *argv],
         input=stdin or "",
         capture_output=True,
         text=True,
@@ -235,10 +245,12 @@ def _start(lab: Lab, machine: Machine) -> None:
 
 
 def _stop(lab: Lab, name: str) -> None:
+    check_owner(lab)
     pid_file = folder(lab, name) / "pid"
     supervisor = daemon.running(pid_file)
     if supervisor is not None:
-        os.kill(supervisor, signal.SIGKILL)  # first, or it would start the machine again
+        # First, or it would start the machine again; with what it is just about to start.
+        os.killpg(supervisor, signal.SIGKILL)
     cgroups.clear(lab, name)
     pid_file.unlink(missing_ok=True)
 

@@ -17,16 +17,44 @@ SOURCES = (
     "/etc/apt/sources.list.d/ubuntu.sources",
 )
 # What a server has, and what Kubernetes' hosts need beside it.
-PACKAGES = """
-ca-certificates conntrack curl dbus e2fsprogs ethtool haproxy iproute2 iptables iputils-ping jq
-keepalived kmod libseccomp2 nftables openssh-server openssl procps socat sudo systemd systemd-sysv
-util-linux
-""".split()
+PACKAGES = [
+    "ca-certificates",
+    "conntrack",
+    "curl",
+    "dbus",
+    "e2fsprogs",
+    "ethtool",
+    "haproxy",
+    "iproute2",
+    "iptables",
+    "iputils-ping",
+    "jq",
+    "keepalived",
+    "kmod",
+    "libseccomp2",
+    "nftables",
+    "openssh-server",
+    "openssl",
+    "procps",
+    "socat",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "util-linux",
+]
 
 
 def requirements() -> list[str]:
     """Debian packages that this computer needs for making machines."""
-    return "iproute2 kmod mmdebstrap nftables openssh-client procps systemd-container".split()
+    return [
+        "iproute2",
+        "kmod",
+        "mmdebstrap",
+        "nftables",
+        "openssh-client",
+        "procps",
+        "systemd-container",
+    ]
 
 
 def rootfs() -> Path:
@@ -49,10 +77,17 @@ def make(progress: Progress) -> Path:
         with timed("root file system", progress), whole(target) as draft:
             argv: list[str | Path] = [
                 # Its own mounts: a killed run leaves none in the half-made tree.
-                *("unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase"),
+                "unshare",
+                "--mount",
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=minbase",
+                "--format=directory",
                 f"--include={','.join(PACKAGES)}",
                 f'--customize-hook={HERE / "customize"} "$1"',
-                *("--format=directory", _release(), draft, *sources),
+                _release(),
+                draft,
+                *sources,
             ]
             if run_logged("root file system", argv, log, progress) != 0:
                 raise MachineError(
