@@ -17,7 +17,7 @@ from groundplane.catalogue import product
 from groundplane.errors import Finding, GroundplaneError, SpecError
 from groundplane.remote.connect import HOST_KEY_ALGORITHMS, HostError, dialler
 from groundplane.spec import Host, Jump
-from groundplane.spec.documents import parse, read, shown
+from groundplane.spec.documents import REAL, parse, read, shown
 from groundplane.spec.load import PLATFORM, SITE, load, read_config, site_of, stack_file
 from groundplane.spec.schema import FOLDER as SCHEMAS
 from groundplane.spec.schema import text as schema_text
@@ -262,6 +262,8 @@ def _dump(data: Any) -> str:
         style = "|" if "\n" in value else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
+    # What either version of YAML would take for a number is quoted.
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", REAL, list("-+0123456789."))
     Dumper.add_representer(list, sequence)
     Dumper.add_representer(str, string)
     text = yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)

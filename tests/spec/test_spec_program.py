@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,15 @@ from groundplane.spec import (
 )
 from pulumi.runtime import set_all_config
 from spec_support import KEY, SITE, Write
+
+
+@pytest.fixture(autouse=True)
+def loop() -> Iterator[None]:
+    """An event loop for Outputs: asyncio.run of another test has left none."""
+    here = asyncio.new_event_loop()
+    asyncio.set_event_loop(here)
+    yield
+    here.close()
 
 
 def cluster(**changes: Any) -> Cluster:

@@ -113,9 +113,14 @@ def init(
     click.echo(_told(spec, path))
 
 
+def at_terminal() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty()
+
+
 def _ask(question: str, default: str | None = None) -> str:
     """An answer from the person at the terminal; where there is none, an error that says so."""
-    if not sys.stdin.isatty():
+    if not at_terminal():
         if default is not None:
             return default
         raise GroundplaneError(
@@ -199,7 +204,7 @@ def _confirmed(
         return []
     seen = begin.gather(hosts, jump)
     unknown = begin.compare(seen, expected)
-    if unknown and not sys.stdin.isatty():
+    if unknown and not at_terminal():
         raise begin.unconfirmed(unknown)
     if unknown:
         click.echo("Compare each fingerprint with what the machine's own console says:")

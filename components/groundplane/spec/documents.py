@@ -18,6 +18,11 @@ from groundplane.errors import Finding, SpecError
 
 Location = tuple[str | int, ...]
 MOST_VALUES = 100_000  # far above any real site; far below what aliases of aliases can blow up to
+REAL = re.compile(
+    r"(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+"""Numbers of YAML 1.2; version 1.1 takes 1e3 for text."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,7 @@ def _loader() -> type:
     add(null, re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
     add(true, re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
     add(integer, re.compile(r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
-    add(
-        real,
-        re.compile(
-            r"(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-        ),
-        list("-+0123456789."),
-    )
+    add(real, REAL, list("-+0123456789."))
     add("tag:yaml.org,2002:merge", re.compile(r"<<$"), ["<"])
     return Loader
 

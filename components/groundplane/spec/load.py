@@ -357,7 +357,7 @@ def _catalogue(overlay: Any, folder: Path, found: list[Problem]) -> Catalogue:
         found.append(Problem(at, "not a path", "It names the stack's own catalogue", "Write one."))
         return product()
     path = _from(folder, overlay)
-    if not path.is_file():
+    if not os.path.isfile(path):
         found.append(_no_file(at, path))
         return product()
     try:
@@ -369,11 +369,8 @@ def _catalogue(overlay: Any, folder: Path, found: list[Problem]) -> Catalogue:
 
 
 def _from(folder: Path, path: str) -> Path:
-    """A path that the user wrote in a stack's file."""
-    try:
-        return (folder / Path(path).expanduser()).absolute()
-    except RuntimeError:  # ~someone without a home
-        return folder / path
+    """A path that the user wrote in a stack's file, as an absolute one."""
+    return Path(os.path.abspath(os.path.join(folder, os.path.expanduser(path))))
 
 
 def _no_file(at: Location, path: Path) -> Problem:
@@ -387,7 +384,7 @@ def _no_file(at: Location, path: Path) -> Problem:
 
 def _file(at: Location, text: str, folder: Path, found: list[Problem]) -> Path:
     path = _from(folder, text)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         found.append(_no_file(at, path))
     return path
 
@@ -408,7 +405,7 @@ def _certificate(at: Location, text: str, folder: Path, found: list[Problem]) ->
     if "-----BEGIN" in text:
         return text
     path = _from(folder, text)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         found.append(_no_file(at, path))
         return text
     try:
