@@ -33,7 +33,6 @@ def loop() -> Iterator[None]:
     here = asyncio.new_event_loop()
     asyncio.set_event_loop(here)
     yield
-    here.close()
 
 
 def cluster(**changes: Any) -> Cluster:
