@@ -75,7 +75,7 @@ def placed(data: Any, path: tuple[str | int, ...], value: Any) -> Any:
 
 @given(changes=st.lists(st.tuples(st.sampled_from(PLACES), anything), min_size=1, max_size=4))
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_value_at_any_place(changes: list[tuple[Any, Any]], tmp_path: Path) -> None:
     site = SITE
@@ -90,14 +90,14 @@ def test_any_value_at_any_place(changes: list[tuple[Any, Any]], tmp_path: Path) 
 
 
 @given(anything)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_document(value: Any) -> None:
     for model in (Host, Cluster):
         partial(model, value, ("cluster",))
 
 
 @given(st.text(max_size=200) | st.text("{}[]:-#&*!|>'\"%@`,?a1 \n\t", max_size=60))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_any_text(text: str) -> None:
     try:
         parse(text, "file.yaml")

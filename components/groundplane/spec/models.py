@@ -86,8 +86,8 @@ class Host(Model):
     key: v.Text | None = Field(default=None, examples=["~/.ssh/id_ed25519"])
     """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
     host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
-    """The host's public key in authorized_keys form. Without it anyone on the network can pose as
-    this host."""
+    """The host's public key, as /etc/ssh/ssh_host_ed25519_key.pub on the host holds it. Without it
+    anyone on the network can pose as this host."""
     jump: Jump | None = None
     """The machine through which this one is reached, when it cannot be reached directly."""
     sudo: bool = Field(default_factory=lambda data: data["user"] != "root")
