@@ -52,7 +52,7 @@ def entry(text: str) -> Entry | None:
     revision = data.get("revision")
     return Entry(
         stack=str(data.get("stack", "")),
-        cluster=str(data.get("cluster", "")),
+        cluster=str(data.get("cluster") or ""),
         step=str(data.get("step", "")),
         revision=revision if isinstance(revision, int) else 0,
         token=data["token"],
