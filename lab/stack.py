@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from groundplane.begin import write_stack
 from groundplane.errors import GroundplaneError
 from lab import environment, machines
@@ -21,7 +22,6 @@ MIRROR = "http://198.18.0.1"
 CONTAINERS: dict[str, Any] = {
     "kubelet": {"cgroupDriver": "cgroupfs", "failCgroupV1": False, "failSwapOn": False},
     "kubeProxy": {"conntrack": {"maxPerCore": 0, "min": 0}},
-    "containerd": {"restrictOomScoreAdj": True},
     "ignorePreflight": ["SystemVerification", "NumCPU", "Mem", "Swap", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables"],
 }
 
@@ -43,9 +43,16 @@ def site(lab: Lab, hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             },
             "protect": False,
             "preflight": {"minDiskGib": 2},
+            "containerd": {"version": _lab_version(lab, "containerd"), "restrictOomScoreAdj": True},
             **CONTAINERS,
         },
     }
+
+
+def _lab_version(lab: Lab, part: str) -> str:
+    """The version that the lab has, which need not be the one that platform.yaml names."""
+    catalogue = yaml.safe_load((lab.folder / "catalogue.yaml").read_text())
+    return str(catalogue["parts"][part]["default"])
 
 
 def host(lab: Lab, machine: machines.Machine) -> dict[str, Any]:

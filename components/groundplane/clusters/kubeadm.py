@@ -147,7 +147,7 @@ class _Plan:
         else:
             payload = pulumi.Output.all(founded.stdout, self.join_secret).apply(
                 lambda all: {
-                    "token": data.join_token(all[1], host.name),
+                    "join_token": data.join_token(all[1], host.name),
                     "ca": json.loads(all[0])["identity"]["ca.crt"],
                 }
             )

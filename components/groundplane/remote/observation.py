@@ -57,7 +57,7 @@ class Expect:
     mirrors: tuple[str, ...] = ()
     proxy: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = (6443, 2379, 2380, 10250, 10256, 10257, 10259)
-    features: tuple[str, ...] = ("overlay", "br_netfilter", "nf_conntrack")
+    features: tuple[str, ...] = ("overlay", "nf_conntrack")
     commands: tuple[str, ...] = ("jq", "curl", "conntrack", "ip", "openssl", "tar")
 
 

@@ -6,6 +6,11 @@
 
 endpoint_managed() { [ "$(data .endpoint.mode)" = managed ] && [ "$(data .role)" = control-plane ]; }
 
+# The API's URL as clients and nodes use it.
+endpoint_url() {
+  data '.endpoint | "https://\(.address | if contains(":") then "[\(.)]" else . end):\(.port)"'
+}
+
 # The interface that carries the node's address, unless one is named.
 endpoint_interface() {
   local named
@@ -19,7 +24,7 @@ endpoint_haproxy() {
   cat <<CFG
 global
   log stdout format raw local0 notice
-  maxconn 20000
+  maxconn 8000
 
 defaults
   mode tcp
@@ -92,11 +97,15 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
+# Ready when they say so: a configuration that one refuses fails the step and not a later wait.
+Type=notify
+NotifyAccess=all
 ExecStart=$start
 ExecReload=/bin/kill -$reload \$MAINPID
 Restart=always
 RestartSec=2
 KillMode=mixed
+LimitNOFILE=20000
 
 [Install]
 WantedBy=multi-user.target

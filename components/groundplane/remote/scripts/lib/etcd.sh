@@ -29,9 +29,11 @@ etcd_peers() {
 etcd_members() {
   local id name url learner health
   etcd_at "$1" -w json --hex member list |
-    jq -r '.members[] | [.ID, .name // "-" | tostring | if . == "" then "-" else . end,
+    jq -r '.members[] | [
+      .ID,
+      (.name // "" | if . == "" then "-" else . end),
       (.clientURLs // [.peerURLs[0] | sub(":2380$"; ":2379")])[0],
-      if .isLearner then "learner" else "voter" end] | join(" ")' |
+      (if .isLearner then "learner" else "voter" end)] | join(" ")' |
     while read -r id name url learner; do
       health=unhealthy
       if etcd_at "$url" endpoint health >/dev/null 2>&1; then health=healthy; fi

@@ -3,8 +3,7 @@
 
 host_apply() {
   load_module overlay
-  load_module br_netfilter
-  put_file /etc/modules-load.d/groundplane.conf 0644 <<<$'overlay\nbr_netfilter' || true
+  put_file /etc/modules-load.d/groundplane.conf 0644 <<<overlay || true
   host_sysctls | put_file /etc/sysctl.d/90-groundplane.conf 0644 || true
   local key value
   while IFS='= ' read -r key value; do set_sysctl "$key" "$value"; done < <(host_sysctls)
@@ -12,9 +11,6 @@ host_apply() {
 
 host_sysctls() {
   echo "net.ipv4.ip_forward = 1"
-  # The bridge's settings exist only where its module is a namespace's own.
-  [ ! -e /proc/sys/net/bridge/bridge-nf-call-iptables ] ||
-    echo "net.bridge.bridge-nf-call-iptables = 1"
   if data '.settings.pod_cidrs[]' | grep -q :; then echo "net.ipv6.conf.all.forwarding = 1"; fi
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The network `plain`: the reference bridge plugin on each host, and a unit that keeps a route to
+# The network `plain`: the reference ptp plugin on each host, and a unit that keeps a route to
 # every other node's pods. For hosts on one segment; anything else needs a real pod network.
 # Data: .settings {network pod_cidrs}
 

@@ -52,6 +52,7 @@ found() {
   # kubeadm bounds its own waits (4 minutes each).
   timeout 900 kubeadm init --config "$KUBEADM" --skip-token-print >"$RUN/kubeadm" 2>&1 ||
     die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "then run the same command again"
+  wait_until 60 "the API answers at the endpoint" api_answers
   rights
   network_apply
   wait_healthy
@@ -60,7 +61,7 @@ found() {
   changed "cluster $(cluster_id) founded"
 }
 
-has_address() { ip -o address show | grep -qwF " $(data .endpoint.address)"; }
+has_address() { [ -n "$(ip -o address show to "$(data .endpoint.address)")" ]; }
 
 # A cluster is known by its root: the same after a restore, another for every founding.
 cluster_id() { openssl x509 -in "$PKI/ca.crt" -outform DER | digest | cut -c1-16; }

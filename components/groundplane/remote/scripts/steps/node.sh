@@ -74,15 +74,12 @@ enter_control_plane() {
 
 enter_worker() {
   forget_half_join
-  local endpoint
-  endpoint=$(jq -r '.endpoint | "\(if .address | contains(":") then "[\(.address)]" else .address end):\(.port)"' "$DATA")
-  # The cluster's CA came with the secrets: no first use is trusted.
-  kubectl config --kubeconfig "$STATE/join/discovery.conf" set-cluster groundplane \
-    --server "https://$endpoint" --certificate-authority "$STATE/join/ca.crt" --embed-certs >/dev/null
-  kubectl config --kubeconfig "$STATE/join/discovery.conf" set-context groundplane \
-    --cluster groundplane >/dev/null
-  kubectl config --kubeconfig "$STATE/join/discovery.conf" use-context groundplane >/dev/null
-  chmod 0600 "$STATE/join/discovery.conf"
+  # The cluster's CA came with the secrets: no first use is trusted. kubeadm takes the cluster
+  # without a name when no user is given.
+  jq -n --rawfile ca "$STATE/join/ca.crt" --arg server "$(endpoint_url)" \
+    '{apiVersion: "v1", kind: "Config", clusters: [{name: "", cluster: {
+        server: $server, "certificate-authority-data": ($ca | @base64)}}]}' |
+    write_atomically "$STATE/join/discovery.conf" 0600
   await_cluster
   join_documents "$STATE/join/discovery.conf" "$(cat "$STATE/join/token")" | kubeadm_join
 }
@@ -101,7 +98,7 @@ forget_half_join() {
 
 await_cluster() {
   local server
-  server=$(kubectl --kubeconfig "$STATE/join/discovery.conf" config view -o jsonpath='{.clusters[0].cluster.server}')
+  server=$(endpoint_url)
   wait_until 120 "an API server answers at $server (a join never founds a cluster)" \
     curl -sfk --max-time 5 -o /dev/null "$server/readyz"
 }

@@ -2,7 +2,7 @@
 # secrets: what a host must know and nobody else. Travels apart from all other data, since a
 # secret input hides its whole diff.
 # Data: control plane: .identity {PATH: PEM} .keys [{name, secret}] .join
-#       worker: .token .ca      both: .registry {address ca username password}
+#       worker: .join_token .ca      both: .registry {address ca username password}
 
 apply() {
   local path
@@ -11,7 +11,7 @@ apply() {
   done
   if [ -n "$(data '.keys[0].name')" ]; then encryption_keys; fi
   [ -z "$(data .join)" ] || put_file /etc/groundplane/join 0600 < <(data .join) || true
-  [ -z "$(data .token)" ] || put_file "$STATE/join/token" 0600 < <(data .token) || true
+  [ -z "$(data .join_token)" ] || put_file "$STATE/join/token" 0600 < <(data .join_token) || true
   [ -z "$(data .ca)" ] || put_file "$STATE/join/ca.crt" 0600 < <(data .ca) || true
   registry
 }
