@@ -231,7 +231,7 @@ def test_a_skewed_clock(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bad_line_is_only_slower(lab: Lab) -> None:
-    machines.degrade(lab, "w1", loss=0.05, delay=200)
+    machines.degrade(lab, "w1", loss=0.05)
     try:
         look = seen(lab)
         assert not look.unreachable("w1")
