@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from groundplane.catalogue import Catalogue, minor, with_mirror
 from groundplane.spec import Cluster, Host, Spec, immutable
 
-__all__ = ["join_token", "membership", "node", "nodes", "prepare", "token_id"]
+__all__ = ["backup", "join_token", "membership", "node", "nodes", "prepare", "token_id"]
 
 PACKAGES = ["conntrack", "ethtool", "iproute2", "iptables", "kmod", "nftables", "openssl", "socat"]
 ENDPOINT_PACKAGES = ["haproxy", "keepalived"]
@@ -17,6 +18,7 @@ RED_HAT = {
     "conntrack": "conntrack-tools",
     "iproute2": "iproute",
     "iptables": "iptables-nft",
+    "openssh-client": "openssh-clients",
 }
 
 
@@ -29,7 +31,7 @@ def version_of(spec: Spec, host: Host) -> str:
 def prepare(spec: Spec, host: Host, arch: str, packager: str) -> dict[str, Any]:
     """Packages and parts of a host; `arch` amd64 | arm64, `packager` apt | dnf."""
     managed = spec.cluster.endpoint.mode == "managed" and host.role == "control-plane"
-    packages = PACKAGES + (ENDPOINT_PACKAGES if managed else [])
+    packages = PACKAGES + (ENDPOINT_PACKAGES if managed else []) + _backup_packages(spec, host)
     if packager == "dnf":
         packages = [RED_HAT.get(name, name) for name in packages]
     # Only what is got ready: a change of anything else must not show here.
@@ -39,6 +41,12 @@ def prepare(spec: Spec, host: Host, arch: str, packager: str) -> dict[str, Any]:
         "packages": packages,
         "parts": _parts(spec, host, arch),
     }
+
+
+def _backup_packages(spec: Spec, host: Host) -> list[str]:
+    backup = spec.cluster.backup
+    to_ssh = backup is not None and backup.target is not None and backup.target.ssh is not None
+    return ["openssh-client"] if to_ssh and host.role == "control-plane" else []
 
 
 def _parts(spec: Spec, host: Host, arch: str) -> dict[str, Any]:
@@ -153,6 +161,31 @@ def node(spec: Spec, host: Host) -> dict[str, Any]:
         "encryption": cluster.encryption_generation,
         "ignore_preflight": cluster.ignore_preflight,
         "immutable": immutable(cluster),
+        "backup": _schedule(cluster, host),
+    }
+
+
+def _schedule(cluster: Cluster, host: Host) -> dict[str, Any] | None:
+    if cluster.backup is None or host.role != "control-plane":
+        return None
+    return {"schedule": cluster.backup.schedule, "keep": cluster.backup.keep}
+
+
+def backup(cluster: Cluster) -> dict[str, Any] | None:
+    """For whom snapshots are encrypted and where they are copied, with the credentials for it.
+
+    The SSH key is its text; the S3 secret may be an Output.
+    """
+    if cluster.backup is None:
+        return None
+    target = cluster.backup.target
+    ssh, s3 = (target.ssh, target.s3) if target else (None, None)
+    return {
+        "recipient": cluster.backup.recipient,
+        "target": {
+            "ssh": ssh and {**ssh.model_dump(), "key": Path(ssh.key).expanduser().read_text()},
+            "s3": s3 and {**s3.model_dump(), "secret_key": s3.secret_key},
+        },
     }
 
 

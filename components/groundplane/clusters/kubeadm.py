@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from secrets import token_hex
+from typing import Any
 
 import pulumi
 import pulumi_random as random
@@ -76,8 +77,9 @@ class KubeadmCluster(pulumi.ComponentResource):
         self.endpoint = pulumi.Output.from_input(spec.cluster.endpoint.url)
         self.kubeconfig = pulumi.Output.secret(config.stdout)
         self.nodes = pulumi.Output.from_input({h.name: h.node_address for h in spec.hosts})
-        self.identity = pulumi.Output.secret(founded.stdout)
-        """What `groundplane restore` needs to rebuild the cluster from a snapshot; a secret."""
+        self.identity = plan.identity(founded)
+        """What `groundplane restore` needs to rebuild the cluster from a snapshot; a secret. JSON:
+        {cluster, identity: {path: PEM}, keys: [{name, secret}], join}."""
         self.register_outputs(
             {"endpoint": self.endpoint, "nodes": self.nodes, "kubeconfig": self.kubeconfig}
         )
@@ -137,13 +139,9 @@ class _Plan:
             "username": registry.username,
             "password": registry.password,
         }
+        backup = data.backup(self.spec.cluster) if host.role == "control-plane" else None
         if host.role == "control-plane":
-            payload = pulumi.Output.all(founded.stdout, self.join_secret, *self.keys).apply(
-                lambda all: {
-                    **data.identity(json.loads(all[0]), all[2:], self.generation),
-                    "join": all[1],
-                }
-            )
+            payload = self._identity(founded)
         else:
             payload = pulumi.Output.all(founded.stdout, self.join_secret).apply(
                 lambda all: {
@@ -156,11 +154,12 @@ class _Plan:
             host,
             "secrets",
             pulumi.Output.secret(
-                pulumi.Output.all(payload=payload, registry=login).apply(
+                pulumi.Output.all(payload=payload, registry=login, backup=backup).apply(
                     lambda all: {
                         "role": host.role,
                         **all["payload"],
                         "registry": all["registry"],
+                        "backup": all["backup"],
                     }
                 )
             ),
@@ -168,6 +167,20 @@ class _Plan:
             self.of_host(prepared[host.name], founded),
             deletes=True,
         )
+
+    def _identity(self, founded: remote.Command) -> pulumi.Output[dict[str, Any]]:
+        return pulumi.Output.all(founded.stdout, self.join_secret, *self.keys).apply(
+            lambda all: {
+                **data.identity(json.loads(all[0]), all[2:], self.generation),
+                "join": all[1],
+            }
+        )
+
+    def identity(self, founded: remote.Command) -> pulumi.Output[str]:
+        whole = pulumi.Output.all(self._identity(founded), self.cluster_id).apply(
+            lambda all: json.dumps({"cluster": all[1], **all[0]}, sort_keys=True)
+        )
+        return pulumi.Output.secret(whole)
 
     def node(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
         return step(

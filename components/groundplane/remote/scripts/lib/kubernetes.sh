@@ -250,6 +250,7 @@ kubernetes_reset() {
       >"$RUN/reset" 2>&1 || true
   fi
   disable_service kubelet
+  backup_reset
   network_reset
   endpoint_reset
   runtime_reset

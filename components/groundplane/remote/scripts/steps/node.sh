@@ -2,11 +2,12 @@
 # node: everything that makes a host a member, changes it as one, and lets it leave. Whatever
 # disturbs the node happens here, behind the gate, and nowhere else.
 # Data: .name .address .role .state .kubernetes .runtime .endpoint .settings
-#       .max_unavailable .certificates .encryption .ignore_preflight .immutable
+#       .max_unavailable .certificates .encryption .ignore_preflight .immutable .backup
 
 apply() {
   host_apply
   if joined; then change; else enter; fi
+  backup_apply
   record_facts
 }
 
@@ -177,9 +178,9 @@ disturb() {
   local reason
   # What can fail for want of something outside fails before anybody is disturbed.
   [[ " $* " != *" version "* ]] || fetch_images
+  ! is_control_plane || snapshot_before
   gate_enter disturb
   write_atomically "$STATE/disturbing" 0600 <<<"$*"
-  ! is_control_plane || snapshot_before
   # Pods outlive a restart of kubelet or containerd, not a change of their versions.
   [[ " $* " != *" version "* && " $* " != *" runtime "* ]] || node_drain
   for reason in "$@"; do
@@ -205,8 +206,6 @@ rest() {
   node_drain
   gate_leave
 }
-
-snapshot_before() { [ ! -x /usr/local/lib/groundplane/current/backup ] || [ ! -e /etc/groundplane/backup.json ] || /usr/local/lib/groundplane/current/backup now; }
 
 change_runtime() { runtime_apply; }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # secrets: what a host must know and nobody else. Travels apart from all other data, since a
 # secret input hides its whole diff.
-# Data: control plane: .identity {PATH: PEM} .keys [{name, secret}] .join
+# Data: control plane: .identity {PATH: PEM} .keys [{name, secret}] .join .backup {recipient target}
 #       worker: .join_token .ca      both: .registry {address ca username password}
 
 apply() {
@@ -14,6 +14,11 @@ apply() {
   [ -z "$(data .join_token)" ] || put_file "$STATE/join/token" 0600 < <(data .join_token) || true
   [ -z "$(data .ca)" ] || put_file "$STATE/join/ca.crt" 0600 < <(data .ca) || true
   registry
+  if [ -n "$(data .backup.recipient)" ]; then
+    put_file "$BACKUP_SECRETS" 0600 < <(data_json .backup) || true
+  else
+    remove_paths "$BACKUP_SECRETS"
+  fi
 }
 
 destroy() { remove_paths /etc/groundplane "$STATE/join"; }
