@@ -35,7 +35,7 @@ test: .venv  ## Everything that needs no machines
 
 .PHONY: e2e
 e2e: .venv  ## The real engine on the lab's machines (as root, half an hour)
-	$(BIN)/pytest -q -m "lab or e2e" tests/e2e
+	$(BIN)/pytest -q -m "lab or e2e"
 
 .PHONY: lock
 lock:  ## Pin the newest versions that pyproject.toml allows

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import click
-
 from groundplane.errors import GroundplaneError
+
 from lab import environment, machines, mirror, parts, stack
-from lab.config import Lab, configured
+from lab.config import CHECKOUT, Lab, configured
 from lab.doctor import examine
 from lab.machines import Machine
 
@@ -76,7 +76,7 @@ def summary(lab: Lab) -> None:
         click.echo(f"  {node['metadata']['name']:8} {state:9} {info['kubeletVersion']}")
     click.echo(
         f"\n{stack.STACK} is up. Go on with:\n"
-        f"  source {lab.folder.name}/env\n"
+        f"  source {lab.folder.relative_to(CHECKOUT)}/env\n"
         f"  kubectl --context {stack.STACK} get pods -A\n"
         f"  pulumi preview --stack {stack.STACK}\n"
         "  make lab-down"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from groundplane.errors import GroundplaneError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from groundplane.errors import GroundplaneError
 from lab import machines
 
 CHECKOUT = Path(__file__).parents[1]
@@ -19,10 +19,10 @@ class Size(BaseModel):
     """How many machines, and how large. Memory in MiB, a limit and not a reservation."""
 
     model_config = ConfigDict(extra="forbid")
-    control_planes: int = Field(3, ge=1, le=5)
-    workers: int = Field(2, ge=0, le=3)
-    control_plane_memory: int = Field(3072, ge=1536)
-    worker_memory: int = Field(2048, ge=768)
+    control_planes: int = Field(default=3, ge=1, le=5)
+    workers: int = Field(default=2, ge=0, le=3)
+    control_plane_memory: int = Field(default=3072, ge=1536)
+    worker_memory: int = Field(default=2048, ge=768)
     kubernetes: str = "1.36.3"
 
 

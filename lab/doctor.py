@@ -8,21 +8,19 @@ import subprocess
 from pathlib import Path
 
 from groundplane.errors import Finding, SpecError
+
 from lab.config import CHECKOUT, Lab
+from lab.machines import requirements
 from lab.parts import cache
 from lab.parts.progress import Progress
 
 PACKAGES = [
+    *requirements(),
     "build-essential",
     "ca-certificates",
     "conntrack",
-    "iproute2",
     "iptables",
-    "mmdebstrap",
-    "nftables",
-    "openssh-client",
     "runc",
-    "systemd-container",
     "unzip",
     "util-linux",
 ]
@@ -37,7 +35,10 @@ def examine(lab: Lab, progress: Progress) -> None:
     if found:
         raise SpecError(found)
     done = subprocess.run(
-        [CHECKOUT / "lab" / "install-packages", *PACKAGES], text=True, capture_output=True, check=False
+        [CHECKOUT / "lab" / "install-packages", *PACKAGES],
+        text=True,
+        capture_output=True,
+        check=False,
     )
     for line in done.stdout.splitlines():
         progress(line)
@@ -76,15 +77,15 @@ def _memory(lab: Lab) -> Finding | None:
         "this computer",
         f"{available / GIB:.1f} GiB of memory are free, the lab takes {wanted / GIB:.1f}",
         "Machines would kill each other's processes",
-        f"Free some, or make fewer machines: {lab.folder.name}/config.yaml with "
-        "`controlPlanes: 1`, `workers: 1`.",
+        f"Free some, or make fewer machines: {lab.folder.relative_to(CHECKOUT)}/config.yaml with "
+        "`control_planes: 1`, `workers: 1`.",
     )
 
 
 def _disk(lab: Lab) -> Finding | None:
     folder = next(path for path in (lab.folder, *lab.folder.parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    if free >= DISK or (cache() / "parts").exists() and free >= DISK / 3:
+    if free >= DISK or ((cache() / "parts").exists() and free >= DISK / 3):
         return None
     return Finding(
         "this computer",
@@ -96,7 +97,10 @@ def _disk(lab: Lab) -> Finding | None:
 
 def _overlay() -> Finding | None:
     known = Path("/proc/filesystems").read_text().split()
-    if "overlay" in known or subprocess.run(["modprobe", "-q", "overlay"], check=False).returncode == 0:
+    if (
+        "overlay" in known
+        or subprocess.run(["modprobe", "-q", "overlay"], check=False).returncode == 0
+    ):
         return None
     return Finding(
         "this computer",

@@ -11,12 +11,13 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from lab import parts
 from lab.config import CHECKOUT, Lab
+from lab.engine import install
 from lab.parts.store import write_whole
 
-STAND_INS = CHECKOUT / "lab" / "engine" / "bin"
 VENV = CHECKOUT / ".venv" / "bin"
 
 WRAPPER = """#!/bin/sh
@@ -33,7 +34,7 @@ exec nsenter --net="$namespace" {command} "$@"
 def variables(lab: Lab) -> Mapping[str, str]:
     """What a process needs beside its own environment; PATH comes last first."""
     return {
-        "PATH": f"{lab.folder}/bin:{VENV}:{os.environ['PATH']}:{STAND_INS}",
+        "PATH": f"{lab.folder}/bin:{VENV}:{os.environ['PATH']}",
         "PULUMI_BACKEND_URL": f"file://{lab.folder}/state",
         "PULUMI_CONFIG_PASSPHRASE_FILE": f"{lab.folder}/passphrase",
         "PULUMI_HOME": f"{lab.folder}/pulumi",
@@ -48,10 +49,11 @@ def write(lab: Lab) -> None:
     (lab.folder / "state").mkdir(parents=True, exist_ok=True)
     passphrase = lab.folder / "passphrase"
     if not passphrase.exists():
-        passphrase.touch(0o600)
-        passphrase.write_text(secrets.token_urlsafe(24))
+        _write_private(passphrase, secrets.token_urlsafe(24))
+    # Not from the PATH: a stand-in there would hide an official plugin.
+    install(parts.binary("pulumi"), lab.folder / "engine", lab.folder / "pulumi")
     programs = {
-        "pulumi": str(parts.binary("pulumi")),
+        "pulumi": str(lab.folder / "engine" / "pulumi"),
         "kubectl": str(parts.binary("kubectl", lab.size.kubernetes)),
         "groundplane": str(VENV / "groundplane"),
     }
@@ -60,6 +62,15 @@ def write(lab: Lab) -> None:
     ssh = f"ssh -F {shlex.quote(str(lab.folder / 'ssh' / 'config'))}"
     _wrapper(lab, "lab-ssh", ssh)
     write_whole(lab.folder / "env", _env(lab))
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file for its owner only, whole or not at all: an empty passphrase would be used."""
+    draft = path.with_name(path.name + ".part")
+    draft.unlink(missing_ok=True)
+    draft.touch(0o600)
+    draft.write_text(text)
+    draft.rename(path)
 
 
 def _wrapper(lab: Lab, name: str, command: str) -> None:
@@ -73,7 +84,7 @@ def _env(lab: Lab) -> str:
     lines = [f"# source this: pulumi, groundplane and kubectl for the lab {lab.name}"]
     for name, value in variables(lab).items():
         if name == "PATH":
-            value = f"{lab.folder}/bin:{VENV}:$PATH:{STAND_INS}"
+            value = f"{lab.folder}/bin:{VENV}:$PATH"
             lines.append(f'export PATH="{value}"')
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
@@ -101,7 +112,11 @@ def write_ssh_config(lab: Lab, addresses: Mapping[str, str]) -> None:
 
 def forget(lab: Lab) -> None:
     """Take away what `write` wrote, the stack's state with it: its machines are gone."""
-    for name in ("bin", "state", "pulumi"):
+    for name in ("bin", "engine", "state", "pulumi"):
         shutil.rmtree(lab.folder / name, ignore_errors=True)
     for name in ("env", "kubeconfig", "passphrase"):
         (lab.folder / name).unlink(missing_ok=True)
+    # Their salt belongs to that passphrase: the next lab's would be "incorrect".
+    for stack in CHECKOUT.glob("stacks/Pulumi.lab-*.yaml"):
+        if str(lab.folder / "catalogue.yaml") in stack.read_text():
+            stack.unlink()
