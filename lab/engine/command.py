@@ -25,6 +25,8 @@ COMMON = frozenset(
     }
 )  # fmt: skip
 OUTPUTS = frozenset({"stdout", "stderr"})
+# Lines; a call to the engine for each would take longer than the command.
+FLOOD = 100
 CONNECTION_DEFAULTS = {"user": "root", "port": 22.0, "dialErrorLimit": 10.0, "perDialTimeout": 15.0}
 
 
@@ -42,6 +44,7 @@ class Record:
         self.both = bytearray()
         self.unlogged = bytearray()
         self.arrived = asyncio.Event()
+        self.ended = False
 
     def add(self, data: bytes, of_stderr: bool) -> None:
         self.streams[of_stderr].extend(data)
@@ -51,19 +54,24 @@ class Record:
             self.arrived.set()
 
     async def log(self, call: Call) -> None:
-        """Show whole lines as they come, until cancelled; what came meanwhile goes in one call."""
-        while True:
+        """Show lines as they come, until the command has ended; of a flood, many in one call."""
+        ended = False
+        while not ended:
             await self.arrived.wait()
             self.arrived.clear()
-            lines, newline, rest = self.unlogged.rpartition(b"\n")
-            if newline:
-                self.unlogged = rest
-                await call.status(_text(lines))
+            ended = self.ended
+            # The last line may have no end of its own.
+            complete = len(self.unlogged) if ended else self.unlogged.rfind(b"\n") + 1
+            lines = _text(self.unlogged[:complete]).splitlines()
+            del self.unlogged[:complete]
+            for line in lines if len(lines) <= FLOOD else ["\n".join(lines)]:
+                await call.status(line)
 
-    async def finish(self, call: Call, logger: asyncio.Task[None]) -> None:
-        logger.cancel()
-        if self.unlogged:
-            await call.status(_text(self.unlogged).removesuffix("\n"))
+    async def finish(self, logger: asyncio.Task[None]) -> None:
+        """Wait until everything is shown."""
+        self.ended = True
+        self.arrived.set()
+        await logger
 
     def outputs(self) -> Properties:
         stdout, stderr = (_text(stream).removesuffix("\n") for stream in self.streams)
@@ -82,9 +90,7 @@ def _previous_output(inputs: Properties, state: Properties) -> dict[str, str]:
     return {variable: state[key] for variable, key in named.items() if state.get(key)}
 
 
-async def run_remote(
-    call: Call, command: str, inputs: Properties, state: Properties
-) -> Properties:
+async def run_remote(call: Call, command: str, inputs: Properties, state: Properties) -> Properties:
     """Run on the host of `inputs["connection"]`, over a connection of its own."""
     # Loaded on the first command, so that an update without change does not pay for it.
     from lab.engine import ssh
@@ -101,9 +107,9 @@ async def run_remote(
 
     environment = [(k, v, True) for k, v in (inputs.get("environment") or {}).items()]
     environment += [(k, v, False) for k, v in _previous_output(inputs, state).items()]
+    connection = await ssh.connect(call, inputs["connection"])
     record = Record(inputs.get("logging"))
     logger = asyncio.create_task(record.log(call))
-    connection = await ssh.connect(call, inputs["connection"])
     try:
         failure = await ssh.execute(
             connection,
@@ -115,22 +121,20 @@ async def run_remote(
         )
     finally:
         connection.close()
-        await record.finish(call, logger)
+        await record.finish(logger)
     if failure:
         raise Failed(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
     return record.outputs()
 
 
-async def run_local(
-    call: Call, command: str, inputs: Properties, state: Properties
-) -> Properties:
+async def run_local(call: Call, command: str, inputs: Properties, state: Properties) -> Properties:
     """Run on this computer; an interrupted update kills it."""
     record = Record(inputs.get("logging"))
     logger = asyncio.create_task(record.log(call))
     try:
         failure = await _run_process(call, command, inputs, state, record)
     finally:
-        await record.finish(call, logger)
+        await record.finish(logger)
     if failure:
         raise Failed(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
     return record.outputs()

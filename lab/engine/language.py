@@ -146,9 +146,7 @@ class _Host(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
         else:
             command += [program, *request.args]
         environment = dict(entry.split("=", 1) for entry in request.env if "=" in entry)
-        async for name, data in _stream(
-            command, cwd=request.pwd or None, env=environment or None
-        ):
+        async for name, data in _stream(command, cwd=request.pwd or None, env=environment or None):
             yield language_pb2.RunPluginResponse(**{name: data})
 
 
