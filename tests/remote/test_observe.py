@@ -361,7 +361,7 @@ def test_etcd_and_nodes() -> None:
         '{"alarms":[{"memberID":"255","alarm":"NOSPACE"}]}',
         '{"health":"true","reason":""}',
     ]
-    etcd = "\t".join(lines) + "\nmember\t3319814642761637952\tyes\n"
+    etcd = "\t".join(lines) + "\nmember\thttps://198.18.0.11:2379/health?x\t200\n"
     here = parse("h1", f"{HEAD}{etcd}nodes\t{json.dumps([node])}\n{TAIL}", 0, 0)
     assert here.etcd == Etcd(
         healthy=True,
@@ -405,7 +405,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 ).map(json.dumps)
-FIELDS = st.text() | JSON | st.integers().map(str) | st.just('{"members": [{"ID": 7}]}')
+FIELDS = st.text() | JSON | st.integers().map(str) | st.just('{"members": [{"ID": 7, "peerURLs": 7}]}')
 
 
 @given(st.lists(st.tuples(KEYS, st.lists(FIELDS, max_size=5))), st.floats(0, 1e10))

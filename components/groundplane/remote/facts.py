@@ -331,10 +331,10 @@ def _etcd(answers: list[str], answering: Mapping[str, str]) -> Etcd:
             Member(
                 id=f"{_number(str(member.get('ID', ''))):x}",
                 name=str(member.get("name", "")),
-                peer_urls=tuple(member.get("peerURLs", ())),
-                client_urls=tuple(member.get("clientURLs", ())),
+                peer_urls=_texts(member.get("peerURLs")),
+                client_urls=_texts(member.get("clientURLs")),
                 learner=bool(member.get("isLearner", False)),
-                healthy={"yes": True, "no": False}.get(answering.get(str(member.get("ID")), "")),
+                healthy=_answers(_texts(member.get("clientURLs")), answering),
             )
             for member in _mappings(members.get("members"))
         ),
@@ -342,6 +342,16 @@ def _etcd(answers: list[str], answering: Mapping[str, str]) -> Etcd:
         version=str(status.get("version", "")),
         db_bytes=_number(str(status.get("dbSize", ""))),
     )
+
+
+def _answers(urls: tuple[str, ...], answering: Mapping[str, str]) -> bool | None:
+    """By the HTTP status of a member's /health, which is asked at its first address."""
+    found = [status for url, status in answering.items() if url.startswith((*urls, "-")[0] + "/")]
+    return found[0] == "200" if found else None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:

@@ -100,10 +100,11 @@ hardware() {
   for path in / /etc /usr/local /var/lib; do
     [[ -w $path ]] || say readonly "$path"
   done
-  for path in / /var/lib; do
-    read -r size free < <(df -P -B1 "$path" 2> /dev/null | awk 'NR == 2 {print $2, $4}') &&
-      say disk "$path" "$free" "$size"
-  done
+  local -a paths=(/ /var/lib)
+  while read -r size free; do
+    say disk "${paths[0]}" "$free" "$size"
+    paths=("${paths[@]:1}")
+  done < <(df -B1 --output=size,avail "${paths[@]}" 2> /dev/null | tail -n +2)
 }
 
 network() {
@@ -201,8 +202,13 @@ packages() {
     say packager dnf
   fi
   # apt, dpkg and rpm lock files by fcntl: the lock is in /proc/locks by the file's inode.
+  local class
+  local -A holder=()
+  while read -r _ class _ _ pid inode _; do
+    [[ $class == POSIX ]] && holder[${inode##*:}]=$pid
+  done < /proc/locks
   while read -r inode path; do
-    pid=$(awk -v inode=":$inode" '$2 == "POSIX" && $6 ~ inode "$" {print $5; exit}' /proc/locks)
+    pid=${holder[$inode]-}
     [[ $pid ]] || continue
     if ((EUID == 0)) && [[ -d /proc/$pid ]]; then
       # Another file system may have the same inode number.
@@ -492,7 +498,7 @@ nodes() {
 etcd() {
   local ask=(curl -sS --max-time 3 --cacert "$pki/etcd/ca.crt"
     --cert "$pki/etcd/healthcheck-client.crt" --key "$pki/etcd/healthcheck-client.key" -w '\n')
-  local own=https://127.0.0.1:2379 members status alarms health id url answers
+  local own=https://127.0.0.1:2379 members status alarms health
   {
     IFS= read -r members && IFS= read -r status && IFS= read -r alarms && IFS= read -r health
   } < <("${ask[@]}" -d '{"linearizable": false}' "$own/v3/cluster/member/list" --next \
@@ -501,16 +507,9 @@ etcd() {
     "${ask[@]:1}" "$own/health" 2> /dev/null)
   say etcd "${members:-}" "${status:-}" "${alarms:-}" "${health:-}"
   # Which members answer at all; the dead ones cost their timeout together, not one by one.
-  while read -r id url; do
-    {
-      answers=no
-      [[ $("${ask[@]}" --max-time 2 "$url/health?serializable=true" 2> /dev/null) == *'"true"'* ]] &&
-        answers=yes
-      say member "$id" "$answers"
-    } &
-  done < <(jq -r '.members[]? | select(.clientURLs) | "\(.ID) \(.clientURLs[0])"' \
-    <<< "${members:-}" 2> /dev/null)
-  wait
+  jq -r '.members[]?.clientURLs[0]? // empty |
+    "url = \"\(.)/health?serializable=true\"\noutput = /dev/null"' <<< "${members:-}" 2> /dev/null |
+    "${ask[@]}" -Z --max-time 2 -w 'member\t%{url_effective}\t%{http_code}\n' -K - 2> /dev/null
 }
 
 # Reached counts, whatever the path: a mirror's root need not hold a page.
