@@ -346,8 +346,10 @@ def _etcd(answers: list[str], answering: Mapping[str, str]) -> Etcd:
 
 def _answers(urls: tuple[str, ...], answering: Mapping[str, str]) -> bool | None:
     """By the HTTP status of a member's /health, which is asked at its first address."""
-    found = [status for url, status in answering.items() if url.startswith((*urls, "-")[0] + "/")]
-    return found[0] == "200" if found else None
+    for url, status in answering.items():
+        if urls and url.startswith(f"{urls[0]}/"):
+            return status == "200"
+    return None
 
 
 def _texts(value: object) -> tuple[str, ...]:
