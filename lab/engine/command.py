@@ -14,7 +14,7 @@ from typing import Any
 from lab.engine import provider
 from lab.engine.gotext import quote
 from lab.engine.properties import Properties, Secret, Unknown, reveal
-from lab.engine.provider import Call, Failed, Resource
+from lab.engine.provider import Call, OperationError, Resource
 
 VERSION = "1.2.1+lab.standin"
 
@@ -103,7 +103,7 @@ async def run_remote(call: Call, command: str, inputs: Properties, state: Proper
             "\tprefix the command itself with the variables in the form 'VAR=value command'"
         )
         if needed:
-            raise Failed(f'could not set environment variable "{name}": ssh: setenv failed')
+            raise OperationError(f'could not set environment variable "{name}": ssh: setenv failed')
 
     environment = [(k, v, True) for k, v in (inputs.get("environment") or {}).items()]
     environment += [(k, v, False) for k, v in _previous_output(inputs, state).items()]
@@ -123,7 +123,7 @@ async def run_remote(call: Call, command: str, inputs: Properties, state: Proper
         connection.close()
         await record.finish(logger)
     if failure:
-        raise Failed(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
+        raise OperationError(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
     return record.outputs()
 
 
@@ -136,7 +136,7 @@ async def run_local(call: Call, command: str, inputs: Properties, state: Propert
     finally:
         await record.finish(logger)
     if failure:
-        raise Failed(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
+        raise OperationError(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
     return record.outputs()
 
 

@@ -3,11 +3,12 @@
 What it does not do: other tool chains than pip, debuggers, and code generation.
 """
 
+# ruff: noqa: N802 - the methods have the names of the protocol.
+
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator

@@ -61,11 +61,11 @@ def run(program: str, parallel: int) -> bool:
     # After a failure the SDK leaves tasks unobserved, of which asyncio would complain at length.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
-        loop.run_until_complete(run_in_stack(lambda: runpy.run_path(program, run_name="__main__")))
+        loop.run_until_complete(run_in_stack(lambda: _execute(program)))
     except pulumi.RunError as error:
         pulumi.log.error(str(error))
         return False
-    except Exception as error:  # noqa: BLE001 - whatever a program raises is shown to its user
+    except Exception as error:
         pulumi.log.error(f"Program failed with an unhandled exception:\n{_trace(error, program)}")
         return False
     finally:
@@ -74,26 +74,17 @@ def run(program: str, parallel: int) -> bool:
     return True
 
 
+def _execute(program: str) -> None:
+    runpy.run_path(program, run_name="__main__")
+
+
 def _trace(error: Exception, program: str) -> str:
     """The traceback from the program on, without what called it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [
-        index
-        for index, frame in enumerate(frames)
-        if frame.filename in (program, os.path.join(program, "__main__.py"))
-    ]
-    return "".join(
-        traceback.format_exception(error)
-        if not inside
-        else traceback.format_exception(type(error), error, _skip(error, inside[0]))
-    )
-
-
-def _skip(error, count):  # type: ignore[no-untyped-def]
+    own = (program, os.path.join(program, "__main__.py"))
     trace = error.__traceback__
-    for _ in range(count):
+    while trace is not None and trace.tb_frame.f_code.co_filename not in own:
         trace = trace.tb_next
-    return trace
+    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
 
 
 if __name__ == "__main__":

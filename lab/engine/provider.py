@@ -1,14 +1,18 @@
 """A resource provider of any kind: the engine's protocol around a table of resources."""
 
+# ruff: noqa: N802 - the methods have the names of the protocol.
+
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import grpc.aio
 from google.protobuf import empty_pb2
 
@@ -32,7 +36,7 @@ from lab.engine.protos import (
 )
 
 
-class Failed(Exception):
+class OperationError(Exception):
     """An operation failed; the text is what the user reads."""
 
 
@@ -229,18 +233,13 @@ class _Provider(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[mis
         )
 
 
-class _reported:
+@asynccontextmanager
+async def _reported(context: Any) -> AsyncIterator[None]:
     """Turns a failed operation into the error that the engine shows."""
-
-    def __init__(self, context: Any) -> None:
-        self.context = context
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, Failed):
-            await self.context.abort(grpc.StatusCode.UNKNOWN, str(error))
+    try:
+        yield
+    except OperationError as error:
+        await context.abort(grpc.StatusCode.UNKNOWN, str(error))
 
 
 def _head(path: str) -> str:

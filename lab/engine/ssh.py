@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from lab.engine.properties import Properties
-from lab.engine.provider import Call, Failed
+from lab.engine.provider import Call, OperationError
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ async def connect(call: Call, connection: Properties) -> asyncssh.SSHClientConne
         connection: the official plugin's Connection, its defaults filled in.
 
     Raises:
-        Failed: the last error, after `dialErrorLimit` further tries.
+        OperationError: the last error, after `dialErrorLimit` further tries.
     """
     options = await _options(connection)
     proxy = connection.get("proxy")
@@ -45,8 +45,8 @@ async def connect(call: Call, connection: Properties) -> asyncssh.SSHClientConne
         return await _retry(
             call, "Dial from proxy", connection, lambda: _dial_through(jump, connection, options)
         )
-    except Failed as error:
-        raise Failed(f"proxy: {error}") from error
+    except OperationError as error:
+        raise OperationError(f"proxy: {error}") from error
 
 
 async def _options(connection: Properties) -> dict[str, Any]:
@@ -83,25 +83,25 @@ def _host_key(text: str) -> asyncssh.SSHKey:
     try:
         return asyncssh.import_public_key(text)
     except asyncssh.KeyImportError as error:
-        raise Failed("failed to parse host key: ssh: no key found") from error
+        raise OperationError("failed to parse host key: ssh: no key found") from error
 
 
 def _private_key(text: str, password: str | None) -> asyncssh.SSHKey:
     try:
         return asyncssh.import_private_key(text, password)
     except asyncssh.KeyEncryptionError as error:
-        raise Failed(f"ssh: this private key is passphrase protected: {error}") from error
+        raise OperationError(f"ssh: this private key is passphrase protected: {error}") from error
     except asyncssh.KeyImportError as error:
         if password is None and "passphrase" in str(error).lower():
-            raise Failed("ssh: this private key is passphrase protected") from error
-        raise Failed("ssh: no key found") from error
+            raise OperationError("ssh: this private key is passphrase protected") from error
+        raise OperationError("ssh: no key found") from error
 
 
 async def _probe_agent(path: str) -> None:
     try:
         _, writer = await asyncio.open_unix_connection(path)
     except OSError as error:
-        raise Failed(f"dial unix {path}: connect: {_words(error)}") from error
+        raise OperationError(f"dial unix {path}: connect: {_words(error)}") from error
     writer.close()
 
 
@@ -113,11 +113,11 @@ async def _dial(connection: Properties, options: dict[str, Any]) -> asyncssh.SSH
             _tcp(host, port), timeout=connection["perDialTimeout"] or None
         )
     except TimeoutError as error:
-        raise Failed(f"dial tcp {endpoint}: i/o timeout") from error
+        raise OperationError(f"dial tcp {endpoint}: i/o timeout") from error
     except socket.gaierror as error:
-        raise Failed(f"dial tcp: lookup {host}: {error.strerror}") from error
+        raise OperationError(f"dial tcp: lookup {host}: {error.strerror}") from error
     except OSError as error:
-        raise Failed(f"dial tcp {endpoint}: connect: {_words(error)}") from error
+        raise OperationError(f"dial tcp {endpoint}: connect: {_words(error)}") from error
     return await _handshake(sock=stream, host=host, port=port, **options)
 
 
@@ -150,7 +150,7 @@ async def _dial_through(
             tunnel=jump, host=connection["host"], port=int(connection["port"]), **options
         )
     except asyncssh.ChannelOpenError as error:
-        raise Failed(f"ssh: rejected: connect failed ({error.reason})") from error
+        raise OperationError(f"ssh: rejected: connect failed ({error.reason})") from error
 
 
 async def _handshake(**arguments: Any) -> asyncssh.SSHClientConnection:
@@ -159,15 +159,15 @@ async def _handshake(**arguments: Any) -> asyncssh.SSHClientConnection:
     except asyncssh.ChannelOpenError:
         raise
     except asyncssh.HostKeyNotVerifiable as error:
-        raise Failed("ssh: handshake failed: ssh: host key mismatch") from error
+        raise OperationError("ssh: handshake failed: ssh: host key mismatch") from error
     except asyncssh.PermissionDenied as error:
-        raise Failed(
+        raise OperationError(
             "ssh: handshake failed: ssh: unable to authenticate, no supported methods remain"
         ) from error
     except asyncssh.Error as error:
-        raise Failed(f"ssh: handshake failed: {error.reason}") from error
+        raise OperationError(f"ssh: handshake failed: {error.reason}") from error
     except OSError as error:
-        raise Failed(f"ssh: handshake failed: {_words(error)}") from error
+        raise OperationError(f"ssh: handshake failed: {_words(error)}") from error
 
 
 async def _retry(
@@ -179,17 +179,17 @@ async def _retry(
     while True:
         try:
             return await attempt()
-        except Failed as error:
+        except OperationError as error:
             tries += 1
             if -1 < limit < tries:
-                raise Failed(f"after {tries - 1} failed attempts: {error}") from error
+                raise OperationError(f"after {tries - 1} failed attempts: {error}") from error
         await call.status(f"{what} {tries}/{'inf' if limit == -1 else limit} failed: retrying")
         try:
             await asyncio.wait_for(call.cancelled.wait(), delay)
         except TimeoutError:
             delay = min(delay * BACKOFF, LONGEST_DELAY)
         else:
-            raise Failed("context canceled")
+            raise OperationError("context canceled")
 
 
 def _words(error: OSError) -> str:
@@ -263,7 +263,7 @@ async def execute(
             command, None, {}, False, None, None, {}, False, None, None, False, False,
         )  # fmt: skip
     except asyncssh.ChannelOpenError as error:
-        raise Failed(f"ssh: command {command} failed") from error
+        raise OperationError(f"ssh: command {command} failed") from error
     assert isinstance(session, _Output)
     try:
         channel.write(stdin)
@@ -278,9 +278,9 @@ def _ending(channel: asyncssh.channel.SSHClientChannel[bytes]) -> str | None:
     signal = channel.get_exit_signal()
     if signal is not None:
         name, _, message, _ = signal
-        status = 128 + _SIGNALS.get(name, 0)
+        number = 128 + _SIGNALS.get(name, 0)
         reason = f". Reason was: {message}" if message else ""
-        return f"Process exited with status {status} from signal {name}{reason}"
+        return f"Process exited with status {number} from signal {name}{reason}"
     status = channel.get_exit_status()
     if status is None:
         return "wait: remote command exited without exit status or exit signal"

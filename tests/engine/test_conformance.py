@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from conftest import (
+from engine_harness import (
     Network,
     Server,
     Stack,
@@ -55,6 +56,15 @@ def over_ssh(host: Server, network: Network) -> str:
 def lines(*parts: str) -> str:
     """One program from parts that each begin at the margin."""
     return "\n".join(part.strip("\n") for part in parts)
+
+
+def test_the_plugin_is_the_one_under_test(stack: Stack, implementation: str) -> None:
+    """A mistake in finding it would let the wrong one pass."""
+    stack.up(
+        lines(LOCAL, 'pulumi.export("exe", command("c", create="readlink /proc/$PPID/exe").stdout)')
+    )
+    is_python = "python" in Path(stack.outputs()["exe"]).name
+    assert is_python is (implementation == "standin")
 
 
 # Life of a command
@@ -247,7 +257,7 @@ def test_unread_input(stack: Stack, place: str) -> None:
 
 def test_output_is_kept_as_it_is(stack: Stack, place: str) -> None:
     """Only one newline goes from the end; blanks and other newlines stay."""
-    result = stack.up(
+    stack.up(
         lines(
             place,
             """
@@ -277,7 +287,7 @@ c = command("c", create="printf made; printf warned >&2",
 
 def test_environment(stack: Stack, over_ssh: str) -> None:
     """Remote: what the server's AcceptEnv takes is there; anything else fails before the run."""
-    result = stack.up(
+    stack.up(
         lines(
             over_ssh,
             """
@@ -307,7 +317,7 @@ def test_refused_previous_output_only_warns(stack: Stack, over_ssh: str) -> None
 
 def test_local_place(stack: Stack) -> None:
     """dir, interpreter and environment; a folder or a program that is not there fails."""
-    result = stack.up(
+    stack.up(
         lines(
             LOCAL,
             """
@@ -430,7 +440,7 @@ def test_host_key(stack: Stack, host: Server, network: Network) -> None:
     for key, fails in [(host.host_key, False), (host.host_key + " comment", False), (wrong, True)]:
         program = lines(
             REMOTE.format(connection=network.connection(host.port, host_key=repr(key))),
-            'command("c", create=say("ran"), triggers=[{!r}])'.format(key),
+            f'command("c", create=say("ran"), triggers=[{key!r}])',
         )
         if fails:
             text = stack.fail(program)
