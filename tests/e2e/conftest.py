@@ -1,0 +1,75 @@
+"""The lab that all end-to-end tests share; its machines are made anew by each story.
+
+A file is one story: when a test of it fails, the rest of the file is skipped, since each begins
+where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Stack
+
+from lab import environment, machines, mirror
+from lab.__main__ import begin
+from lab.config import configured
+
+# Beside any lab that a person has up in this checkout.
+os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
+
+FAILED = pytest.StashKey[dict[Path, str]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
+    report = yield
+    if report.failed:
+        item.config.stash.setdefault(FAILED, {}).setdefault(item.path, item.name)
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    broken = item.config.stash.get(FAILED, {}).get(item.path)
+    if broken is not None:
+        pytest.skip(f"the story ended at {broken}")
+
+
+@pytest.fixture(scope="session")
+def session_stack() -> Iterator[Stack]:
+    if os.geteuid() != 0:
+        pytest.skip("makes machines, which takes root")
+    lab = configured()
+    begin(lab)
+    environment.write(lab)
+    stack = Stack(lab)
+    for old in stack.logs.glob("*.log"):
+        old.unlink()
+    yield stack
+    if os.environ.get("GROUNDPLANE_KEEP"):
+        return  # for looking at what failed
+    stack.forget()
+    machines.destroy_all(lab)
+    mirror.stop(lab.folder)
+    machines.network_down(lab)
+    environment.forget(lab)
+
+
+@pytest.fixture
+def stack(session_stack: Stack) -> Iterator[Stack]:
+    """The stack; the mirror serves and all cables are in when a test begins."""
+    lab = session_stack.lab
+    mirror.set_faults(lab.folder, [])
+    for name in machines.names(lab):
+        machines.heal(lab, name)
+    yield session_stack
