@@ -13,7 +13,9 @@ COMMANDS = {
     "init": "write a stack: hosts, their keys, the cluster's place",
     "preflight": "look at all hosts and say what stands in the way",
     "reset": "take everything of ours off hosts, whatever state they are in",
+    "restore": "rebuild a cluster from a snapshot, or from the one control plane that is left",
     "schema": "print the JSON schema of the files that you write",
+    "snapshots": "list what there is to restore from",
 }
 
 
