@@ -23,6 +23,7 @@ os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
 FAILED = pytest.StashKey[dict[Path, str]]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

@@ -477,12 +477,13 @@ class Recorder:
     """
 
     PAUSE = 0.05  # seconds between two looks
+    LOOKS = 5  # at one process: an old one's command line does not change any more
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         # (pid, start) -> every command line that it showed: a shell becomes what it executes.
         self.seen: dict[tuple[int, str], set[str]] = {}
-        self.looks: dict[tuple[int, str], int] = {}
+        self.alive: dict[int, tuple[str, int]] = {}  # pid -> start, how often it was looked at
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -496,20 +497,21 @@ class Recorder:
 
     def _follow(self) -> None:
         while not self.stopping.wait(self.PAUSE):
-            for name in os.listdir("/proc"):
-                if name.isdigit():
-                    with contextlib.suppress(OSError, IndexError):
-                        self._look(int(name))
+            now = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+            for pid in self.alive.keys() - now:
+                del self.alive[pid]
+            for pid in now:
+                with contextlib.suppress(OSError):
+                    self._look(pid)
 
     def _look(self, pid: int) -> None:
-        key = (pid, daemon.started(pid))
-        self.looks[key] = self.looks.get(key, 0) + 1
-        if self.looks[key] > 5:
-            return  # an old one does not change any more
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if raw:
-            text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
-            self.seen.setdefault(key, set()).add(text)
+        start, looks = self.alive.get(pid) or (daemon.started(pid), 0)
+        if looks < self.LOOKS:
+            self.alive[pid] = start, looks + 1
+            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if raw:
+                text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
+                self.seen.setdefault((pid, start), set()).add(text)
 
     def commands(self) -> list[str]:
         return sorted({line for lines in self.seen.values() for line in lines})
