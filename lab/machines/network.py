@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from lab.machines.model import GATEWAY, PREFIX, Lab, MachineError
 
@@ -35,12 +36,19 @@ MODULES = [
     "xt_statistic",
 ]
 
+# Every systemd, containerd, kubelet and API server watches files. With the usual 128 of the whole
+# computer some ten machines share, the last one's systemd does not start.
+WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
+ENOUGH_WATCHERS = 2048
+
 
 def network_up(lab: Lab) -> None:
     """Makes the namespace and its bridge; what is there already stays. MachineError if the name
     belongs to another checkout."""
     with locked(lab, "network"):
         subprocess.run(["modprobe", "--all", "--quiet", *MODULES], check=False)
+        if int(WATCHERS.read_text()) < ENOUGH_WATCHERS:
+            WATCHERS.write_text(str(ENOUGH_WATCHERS))
         if lab.netns.exists() and not is_up(lab):
             lab.netns.unlink()  # left by a run that was killed between making and mounting it
         if not lab.netns.exists():
