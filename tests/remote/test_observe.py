@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from groundplane.remote import ledger
-from groundplane.remote.facts import Certificate, Etcd, HostSeen, Member, Node, parse
+from groundplane.remote.facts import Certificate, Etcd, HostSeen, Listener, Member, Node, parse
 from groundplane.remote.ledger import Drift, Entry
 from groundplane.remote.observation import Expect, parameters
 from hypothesis import given
@@ -85,12 +85,13 @@ def test_missing_commands_and_features() -> None:
 
 
 def test_who_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as four, socket.create_server(("127.0.0.1", 0)):
-        port = four.getsockname()[1]
-        (listener,) = seen(Expect("s", ports=(port, 1))).listeners
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
+        ports = (one.getsockname()[1], other.getsockname()[1])
+        found = seen(Expect("s", ports=(*ports, 1))).listeners
     own = Path("/proc/self/comm").read_text().strip()
-    assert listener.port == port
-    assert listener.process == own
+    assert sorted(found, key=lambda listener: ports.index(listener.port)) == [
+        Listener(port, own) for port in ports
+    ]
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

@@ -148,13 +148,13 @@ ports() {
     [[ -v asked[$port] ]] && asked[$port]+=" $inode" && owner[$inode]=
   done < <(grep -h ' 0A ' /proc/net/tcp /proc/net/tcp6 2> /dev/null)
   ((${#owner[@]})) || return 0
+  local -a these=()
+  for inode in "${!owner[@]}"; do these+=(-o -lname "socket:\\[$inode\\]"); done
   while read -r where inode; do
-    inode=${inode//[^0-9]/}
-    [[ -v owner[$inode] && ! ${owner[$inode]} ]] || continue
     where=${where#/proc/}
     first_line "/proc/${where%%/*}/comm"
-    owner[$inode]=$REPLY
-  done < <(find /proc/[0-9]*/fd -lname 'socket:*' -printf '%p %l\n' 2> /dev/null)
+    owner[${inode//[^0-9]/}]=$REPLY
+  done < <(find /proc/[0-9]*/fd \( "${these[@]:1}" \) -printf '%p %l\n' 2> /dev/null)
   for port in "${!asked[@]}"; do
     name=
     for inode in ${asked[$port]}; do name=${owner[$inode]:-$name}; done
@@ -166,7 +166,8 @@ ports() {
 # not to be seen (a container) it is unknown.
 module_state() { # NAME: sets REPLY
   local name=${1//-/_} tree
-  tree=/lib/modules/$(< /proc/sys/kernel/osrelease)
+  first_line /proc/sys/kernel/osrelease
+  tree=/lib/modules/$REPLY
   REPLY=loaded
   [[ -d /sys/module/$name ]] && return
   case $name in
