@@ -107,7 +107,7 @@ def _on_machine(name: str, what: Callable[[Lab, str], object], help_text: str) -
 
 
 def _boot(lab: Lab, name: str) -> None:
-    named = {machine.name: machine for machine in machines.default_machines()}
+    named = {machine.name: machine for machine in [*machines.default_machines(), *cast(lab)]}
     if name not in named:
         raise click.UsageError(f"no machine {name}; there are {', '.join(named)}")
     machines.boot(lab, named[name])
