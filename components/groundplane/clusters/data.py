@@ -79,6 +79,7 @@ def _host(spec: Spec, host: Host) -> dict[str, Any]:
     return {
         "name": host.name,
         "address": host.node_address,
+        "second_address": host.second_node_address,
         "role": host.role,
         "kubernetes": version_of(spec, host),
         "runtime": _runtime(spec.cluster, spec.catalogue, version_of(spec, host), containerd(spec)),
@@ -114,33 +115,42 @@ def proxy(cluster: Cluster) -> dict[str, str] | None:
     }
 
 
-def _settings(spec: Spec) -> dict[str, Any]:
+def _settings(spec: Spec, host: Host) -> dict[str, Any]:
+    """The cluster's settings, as far as they are this host's: the preview must show a change of
+    an API server's flag on control planes and nowhere else."""
     cluster = spec.cluster
+    everywhere = {
+        "network": cluster.network,
+        "pod_cidrs": cluster.pod_cidrs,
+        "kubelet": {k: v for k, v in cluster.kubelet.items() if k != "cgroupDriver"},
+    }
+    if host.role == "worker":
+        return everywhere
     arguments = dict(cluster.api_server.extra_args)
     if cluster.api_server.feature_gates:
         gates = sorted(cluster.api_server.feature_gates.items())
         arguments["feature-gates"] = ",".join(f"{gate}={str(on).lower()}" for gate, on in gates)
     return {
+        **everywhere,
         "cluster": cluster.name,
-        "network": cluster.network,
         "domain": cluster.domain,
-        "pod_cidrs": cluster.pod_cidrs,
         "service_cidrs": cluster.service_cidrs,
         "node_masks": cluster.node_cidr_masks,
         "api_server": {"args": arguments, "sans": cluster.api_server.cert_sans},
         "controller_manager": cluster.controller_manager.extra_args,
         "scheduler": cluster.scheduler.extra_args,
-        "kubelet": {k: v for k, v in cluster.kubelet.items() if k != "cgroupDriver"},
         "kube_proxy": cluster.kube_proxy,
         "audit": cluster.audit.model_dump(exclude_defaults=True),
     }
 
 
-def _endpoint(spec: Spec) -> dict[str, Any]:
+def _endpoint(spec: Spec, host: Host) -> dict[str, Any]:
     endpoint = spec.cluster.endpoint
+    where = {"address": endpoint.address, "port": endpoint.port}
+    if host.role == "worker":
+        return where
     return {
-        "address": endpoint.address,
-        "port": endpoint.port,
+        **where,
         "mode": endpoint.mode,
         "router_id": endpoint.router_id,
         "interface": endpoint.interface,
@@ -151,14 +161,17 @@ def _endpoint(spec: Spec) -> dict[str, Any]:
 def node(spec: Spec, host: Host) -> dict[str, Any]:
     """All that a host is to be as a member of the cluster."""
     cluster = spec.cluster
-    return {
-        **_host(spec, host),
-        "settings": _settings(spec),
-        "state": host.state,
-        "endpoint": _endpoint(spec),
-        "max_unavailable": cluster.max_unavailable,
+    control_plane = {
         "certificates": cluster.certificates_generation,
         "encryption": cluster.encryption_generation,
+    }
+    return {
+        **_host(spec, host),
+        **(control_plane if host.role == "control-plane" else {}),
+        "settings": _settings(spec, host),
+        "state": host.state,
+        "endpoint": _endpoint(spec, host),
+        "max_unavailable": cluster.max_unavailable,
         "ignore_preflight": cluster.ignore_preflight,
         "immutable": immutable(cluster),
         "backup": _schedule(cluster, host),

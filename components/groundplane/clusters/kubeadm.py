@@ -12,9 +12,9 @@ from pulumi_command import local, remote
 
 from groundplane.clusters import data
 from groundplane.clusters.teardown import teardown
-from groundplane.remote.connect import HostUnreachable, Kind
+from groundplane.remote.connect import HostUnreachable, Kind, answers
 from groundplane.remote.observation import Observation
-from groundplane.remote.step import INPUTS, install, step
+from groundplane.remote.step import INPUTS, install, leave_alone, step
 from groundplane.remote.survey import survey
 from groundplane.spec import Host, Spec
 
@@ -70,9 +70,10 @@ class KubeadmCluster(pulumi.ComponentResource):
             else:
                 workers.append(plan.node(host, [barrier, secrets[host.name]]))
 
+        gone = plan.let_go()
         config = plan.kubeconfig(founded, controls[:1])
         self.api_ready = config
-        self.nodes_ready = plan.nodes([*controls, *workers])
+        self.nodes_ready = plan.nodes([*controls, *workers, *gone])
         plan.report([self.nodes_ready])
         self.endpoint = pulumi.Output.from_input(spec.cluster.endpoint.url)
         self.kubeconfig = pulumi.Output.secret(config.stdout)
@@ -100,6 +101,8 @@ class _Plan:
         ]
         # Where the cluster is founded; once it stands, whoever holds it can give its identity.
         self.founder = (self.living or spec.control_planes)[0]
+        # Who acts for the whole cluster: always the same one, while it lives.
+        self.speaker = self.roaming("membership") or self.founder
 
     def child(self, *orders: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self.parent, depends_on=list(orders))
@@ -195,6 +198,28 @@ class _Plan:
             deletes=True,
         )
 
+    def let_go(self) -> list[pulumi.Resource]:
+        """Hosts that left the list and are dead: their own deletes could not connect. A living
+        member takes them out of the cluster (see membership); the host itself stays as it is.
+
+        Those that membership took out stay on its record until the `nodes` step, behind these,
+        ends: an update that fails in between is taken up again by the next.
+        """
+        named = {host.name for host in self.spec.hosts}
+        record = (found := self.seen.seen(self.speaker.name)) and found.record
+        gone = set(record.get("gone", [])) if record else set()
+        gone |= {
+            node.name
+            for node in self.seen.nodes
+            if not node.ready and node.name not in named and not any(map(answers, node.addresses))
+        }
+        left: list[pulumi.Resource] = []
+        for name in sorted(gone - named):
+            pulumi.log.warn(f"{name} is gone: the cluster forgets it, and it is not reset")
+            for word in ("bundle", "prepare", "secrets", "node"):
+                left.append(leave_alone(self.called(name, word), self.of_host()))
+        return left
+
     # ---- the cluster -------------------------------------------------------------------------
 
     @cached_property
@@ -247,7 +272,7 @@ class _Plan:
         return next((h for h in self.living if self.seen.conforms(h.name, script)), None)
 
     def membership(self, secrets: dict[str, remote.Command]) -> remote.Command:
-        host = self.roaming("membership") or self.founder
+        host = self.speaker
         return step(
             self.called("membership"),
             host,
@@ -289,16 +314,23 @@ class _Plan:
         )
 
     def nodes(self, orders: Sequence[pulumi.Resource]) -> remote.Command:
-        host = self.roaming("nodes") or self.founder
         silent = any(self.seen.unreachable(h.name) for h in self.spec.hosts)
         keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if silent and not self.blank else None
         return step(
             self.called("nodes"),
-            host,
+            self.speaker,
             "nodes",
             data.nodes(self.spec),
             self.seen,
-            pulumi.ResourceOptions.merge(self.child(*orders), keep),
+            pulumi.ResourceOptions.merge(
+                # Behind all hosts, so that a protected cluster's destroy fails before it reaches
+                # any of them, even when no preview is asked for.
+                pulumi.ResourceOptions.merge(
+                    self.child(*orders),
+                    pulumi.ResourceOptions(protect=self.spec.cluster.protect),
+                ),
+                keep,
+            ),
         )
 
     def report(self, orders: Sequence[pulumi.Resource]) -> None:

@@ -11,6 +11,7 @@ import itertools
 import os
 import random
 import shlex
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -354,3 +355,12 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
+
+
+def answers(address: str, port: int = 22, seconds: float = 3) -> bool:
+    """Whether anything listens there. For hosts whose keys nobody has any more."""
+    try:
+        socket.create_connection((address, port), seconds).close()
+    except OSError:
+        return False
+    return True

@@ -17,10 +17,20 @@ from groundplane.remote.bundle import LIBRARY, bundle, installer
 from groundplane.remote.observation import Observation
 from groundplane.spec import Host, Jump
 
-__all__ = ["INPUTS", "connection", "install", "step"]
+__all__ = ["INPUTS", "connection", "install", "leave_alone", "step"]
 
 # All inputs of a command: ignoring their changes keeps a resource exactly as it is.
-INPUTS = ["connection", "create", "update", "delete", "stdin", "environment", "triggers", "logging"]
+INPUTS = [
+    "connection",
+    "create",
+    "update",
+    "delete",
+    "stdin",
+    "environment",
+    "triggers",
+    "logging",
+    "addPreviousOutputInEnv",
+]
 DIALS = 10  # refused handshakes before giving up; MaxStartups drops some when many steps begin
 SECONDS_PER_DIAL = 15
 
@@ -107,6 +117,18 @@ def step(
         opts=pulumi.ResourceOptions.merge(
             pulumi.ResourceOptions.merge(opts, _as_the_host_stands(host, seen)),
             pulumi.ResourceOptions(additional_secret_outputs=["stdout"] if secret_result else None),
+        ),
+    )
+
+
+def leave_alone(name: str, opts: pulumi.ResourceOptions) -> remote.Command:
+    """A step of a host that is gone for good: kept in the state as it is for this one update, so
+    that the next forgets it without a call that could only fail."""
+    return remote.Command(
+        name,
+        connection=remote.ConnectionArgs(host="gone"),
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(ignore_changes=INPUTS, retain_on_delete=True)
         ),
     )
 

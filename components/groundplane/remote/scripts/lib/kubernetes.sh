@@ -41,7 +41,7 @@ node_registration() {
     name, criSocket: "'"$SOCKET"'",
     imagePullPolicy: "IfNotPresent",
     ignorePreflightErrors: (.ignore_preflight // []),
-    kubeletExtraArgs: [{name: "node-ip", value: .address}]
+    kubeletExtraArgs: [{name: "node-ip", value: ([.address, .second_address // empty] | join(","))}]
   }'
 }
 

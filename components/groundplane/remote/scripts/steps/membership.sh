@@ -37,6 +37,9 @@ remove_silent_nodes() {
     jq -e --arg n "$name" '.control_planes[$n] != null or any(.workers[]; . == $n)' "$DATA" >/dev/null &&
       continue
     silent "$name" || continue
+    # First the record: if this is cut off, the program still knows whom to let go of.
+    jq -c --arg name "$name" '.gone = ((.gone // []) + [$name] | unique)' "$STATE/cluster.json" |
+      write_atomically "$STATE/cluster.json" 0600
     kube delete node "$name" >/dev/null
     changed "node $name deleted: not wanted and silent"
   done

@@ -21,6 +21,12 @@ apply() {
     [ "$(data ".nodes[\"$name\"].ready")" = true ] || continue
     wait_until 300 "node $name is Ready" ready "$name"
   done
+  forget_gone
+}
+
+# Everything of this update went well, so Pulumi's state has let go of whoever is gone.
+forget_gone() {
+  jq -c 'del(.gone)' "$STATE/cluster.json" | write_atomically "$STATE/cluster.json" 0600
 }
 
 ready() {
