@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ print(json.dumps(sorted(found.items())))
 
 def main() -> None:
     """Serve the language host."""
+    host = _Host()
     serve.run(
-        lambda server: language_pb2_grpc.add_LanguageRuntimeServicer_to_server(_Host(), server)
+        lambda server: language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server),
+        on_stop=host.stop,
     )
 
 
@@ -74,6 +76,15 @@ def interpreter(info: Any) -> str:
 
 
 class _Host(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.children: set[Process] = set()
+
+    def stop(self) -> None:
+        """End what still runs, for a killed engine ends nobody."""
+        for process in self.children:
+            if process.returncode is None:
+                process.terminate()
+
     async def Handshake(self, request: Any, context: Any) -> Any:
         return language_pb2.LanguageHandshakeResponse()
 
@@ -116,7 +127,7 @@ class _Host(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
             python = str(folder / "bin" / "python") if folder else sys.executable
             commands.append([python, "-m", "pip", "install", "-r", "requirements.txt"])
         for command in commands:
-            async for name, data in _stream(command, cwd=request.info.program_directory):
+            async for name, data in self._stream(command, cwd=request.info.program_directory):
                 if name == "exitcode" and data != 0:
                     raise RuntimeError(f"{' '.join(command)}: exit status {data}")
                 if name != "exitcode":
@@ -131,8 +142,10 @@ class _Host(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
         process = await asyncio.create_subprocess_exec(
             python, "-u", PROGRAM, stdin=PIPE, cwd=request.pwd or None
         )
+        self.children.add(process)
         # By stdin, for the configuration in it may be secret.
         await process.communicate(request.SerializeToString())
+        self.children.discard(process)
         if process.returncode in (0, REPORTED):
             return language_pb2.RunResponse(bail=process.returncode == REPORTED)
         how = "killed by signal" if (process.returncode or 0) < 0 else "exited with code"
@@ -147,8 +160,43 @@ class _Host(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
         else:
             command += [program, *request.args]
         environment = dict(entry.split("=", 1) for entry in request.env if "=" in entry)
-        async for name, data in _stream(command, cwd=request.pwd or None, env=environment or None):
+        async for name, data in self._stream(
+            command, cwd=request.pwd or None, env=environment or None
+        ):
             yield language_pb2.RunPluginResponse(**{name: data})
+
+    async def _stream(self, command: list[str], **options: Any) -> AsyncIterator[tuple[str, Any]]:
+        """What a command says, as (`stdout` or `stderr`, bytes), and at last (`exitcode`, number).
+
+        The command is stopped when nobody listens any more: so the engine ends a plugin.
+        """
+        pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, **options
+        )
+
+        async def read(name: str, stream: asyncio.StreamReader) -> None:
+            while data := await stream.read(1 << 16):
+                pieces.put_nowait((name, data))
+
+        async def follow() -> None:
+            assert process.stdout and process.stderr
+            await asyncio.gather(read("stdout", process.stdout), read("stderr", process.stderr))
+            pieces.put_nowait(("exitcode", await process.wait()))
+
+        self.children.add(process)
+        follower = asyncio.create_task(follow())
+        try:
+            while True:
+                name, data = await pieces.get()
+                yield name, data
+                if name == "exitcode":
+                    return
+        finally:
+            self.children.discard(process)
+            follower.cancel()
+            if process.returncode is None:
+                process.terminate()
 
 
 async def _output(*command: str) -> str:
@@ -157,35 +205,3 @@ async def _output(*command: str) -> str:
     if process.returncode:
         raise RuntimeError(f"{command[0]}: exit status {process.returncode}")
     return stdout.decode()
-
-
-async def _stream(command: list[str], **options: Any) -> AsyncIterator[tuple[str, Any]]:
-    """What a command says, as (`stdout` or `stderr`, bytes), and at last (`exitcode`, number).
-
-    The command is stopped when nobody listens any more: so the engine ends a plugin.
-    """
-    pieces: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE, **options
-    )
-
-    async def read(name: str, stream: asyncio.StreamReader) -> None:
-        while data := await stream.read(1 << 16):
-            pieces.put_nowait((name, data))
-
-    async def follow() -> None:
-        assert process.stdout and process.stderr
-        await asyncio.gather(read("stdout", process.stdout), read("stderr", process.stderr))
-        pieces.put_nowait(("exitcode", await process.wait()))
-
-    follower = asyncio.create_task(follow())
-    try:
-        while True:
-            name, data = await pieces.get()
-            yield name, data
-            if name == "exitcode":
-                return
-    finally:
-        follower.cancel()
-        if process.returncode is None:
-            process.terminate()

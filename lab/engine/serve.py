@@ -20,16 +20,17 @@ MESSAGE_SIZE = [
 ]
 
 
-def run(register: Callable[[Any], None]) -> None:
+def run(register: Callable[[Any], None], on_stop: Callable[[], None] = lambda: None) -> None:
     """Serve on a free port of the loopback until the engine stops us, or is gone itself.
 
     Args:
         register: adds the plugin's service to the gRPC server it is given.
+        on_stop: called at the end.
     """
-    asyncio.run(_serve(register))
+    asyncio.run(_serve(register, on_stop))
 
 
-async def _serve(register: Callable[[Any], None]) -> None:
+async def _serve(register: Callable[[Any], None], on_stop: Callable[[], None]) -> None:
     server = grpc.aio.server(options=MESSAGE_SIZE)
     register(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -42,6 +43,7 @@ async def _serve(register: Callable[[Any], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     _on_end_of_stdin(loop, stop)
     await stop.wait()
+    on_stop()
     # A command still running would hold up the interpreter's exit; nobody waits for its answer.
     sys.stdout.flush()
     sys.stderr.flush()
