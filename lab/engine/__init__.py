@@ -8,8 +8,6 @@ types, and they really do the work. They say `lab.standin` in their version.
 from __future__ import annotations
 
 import os
-import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 BIN = Path(__file__).parent / "bin"
@@ -28,6 +26,10 @@ def install(cli: Path, folder: Path, home: Path) -> list[str]:
             copy; found on the PATH instead, it would warn at every command.
         home: PULUMI_HOME, whose plugins the engine searches by name and version.
     """
+    # Not at the top: every start of a stand-in runs this file, and needs neither.
+    import shutil
+    from importlib.metadata import version
+
     folder.mkdir(parents=True, exist_ok=True)
     used = []
     _hard_link(cli, folder / "pulumi")
@@ -54,13 +56,21 @@ def install(cli: Path, folder: Path, home: Path) -> list[str]:
 
 
 def _hard_link(source: Path, target: Path) -> None:
-    if target.exists() and target.stat().st_size == source.stat().st_size:
+    import shutil
+
+    if target.exists() and _seal(target) == _seal(source):
         return
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)
     except OSError:  # Another file system.
         shutil.copy2(source, target)
+
+
+def _seal(path: Path) -> tuple[int, int]:
+    """What a file and its hard links and copies have in common, and a newer build has not."""
+    status = path.stat()
+    return status.st_size, int(status.st_mtime)
 
 
 def _link(source: Path, target: Path) -> None:
