@@ -29,7 +29,7 @@ from lab.machines.model import (
     record,
     recorded,
 )
-from lab.machines.network import check_owner, heal, is_up, locked, network_down
+from lab.machines.network import check_owner, heal, inside, is_up, locked, network_down
 from lab.machines.rootfs import rootfs
 from lab.mirror import daemon
 from lab.parts.store import whole, write_whole
@@ -252,6 +252,10 @@ def _stop(lab: Lab, name: str) -> None:
         # First, or it would start the machine again; with what it is just about to start.
         os.killpg(supervisor, signal.SIGKILL)
     cgroups.clear(lab, name)
+    if is_up(lab):
+        # The kernel takes the cable away some time after the machine's network, perhaps too late
+        # for the next boot.
+        inside(lab, ["ip", "link", "delete", f"vb-{name}"], check=False)
     pid_file.unlink(missing_ok=True)
 
 
