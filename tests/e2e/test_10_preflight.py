@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from harness import CLUSTER, Stack, flat
+from harness import CLUSTER, Stack, flat, until
 
 from lab import machines, mirror
 
@@ -167,25 +167,27 @@ def test_a_mirror_that_is_down_or_busy(stack: Stack, fault: mirror.Fault) -> Non
 
 def test_too_many_handshakes(stack: Stack) -> None:
     """sshd drops handshakes beyond MaxStartups: that is waited out, not given up on."""
-    stack.shell(
-        "w1",
-        "echo MaxStartups 2:100:2 >/etc/ssh/sshd_config.d/a.conf && systemctl reload ssh",
-    )
-    # They say nothing and so hold both places, until they are closed.
+    limit = "/etc/ssh/sshd_config.d/a.conf"
+    dropped = "journalctl --no-pager -o cat -t sshd | grep -c 'past MaxStartups'"
+    # They say nothing, and so hold both places until they are closed.
     hold = (
-        "import socket, time; "
+        "import socket, sys; "
         "held = [socket.create_connection(('198.18.0.21', 22)) for _ in range(2)]; "
-        "print(flush=True); time.sleep(1.5)"
+        "print(flush=True); sys.stdin.read()"
     )
-    argv = ["nsenter", f"--net={stack.lab.netns}", sys.executable, "-c", hold]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        time.sleep(0.1)
-        assert errors(stack) == set()
-    log = stack.shell("w1", "journalctl --no-pager -o cat -t sshd")
-    assert "drop connection" in log
-    stack.shell("w1", "rm /etc/ssh/sshd_config.d/a.conf && systemctl reload ssh")
+    with broken(
+        stack,
+        "w1",
+        f"echo MaxStartups 2:100:2 >{limit} && systemctl reload ssh",
+        f"rm {limit} && systemctl reload ssh",
+    ):
+        argv = ["nsenter", f"--net={stack.lab.netns}", sys.executable, "-c", hold]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            looking = stack.start("groundplane", "preflight", "--stack", stack.name)
+            until(lambda: int(stack.shell("w1", dropped, check=False)), "a dropped handshake", 30)
+        assert "2 of 2 hosts answer" in looking.wait().text
 
 
 def test_the_table_is_for_programs_too(stack: Stack) -> None:
