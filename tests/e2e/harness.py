@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import groundplane
 from groundplane.begin import write_stack
 
 from lab import environment, machines
@@ -66,6 +68,7 @@ class Stack:
     lab: Lab
     name: str = STACK
     count: int = field(default=0, repr=False)
+    variables: dict[str, str] = field(default_factory=dict, repr=False)  # for its programs
 
     # ---- machines ------------------------------------------------------------------------------
 
@@ -130,7 +133,11 @@ class Stack:
             process = subprocess.Popen(
                 [f"{self.lab.folder}/bin/{program}", *arguments],
                 cwd=CHECKOUT,
-                env={**environment.in_lab(self.lab), "PULUMI_STACK": self.name},
+                env={
+                    **environment.in_lab(self.lab),
+                    "PULUMI_STACK": self.name,
+                    **self.variables,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -193,6 +200,19 @@ class Stack:
         text = done.text[: done.text.rindex("}") + 1]
         return [(f["severity"], f["host"], f["check"]) for f in json.loads(text)["findings"]]
 
+    @contextlib.contextmanager
+    def release(self, change: Callable[[Path], object]) -> Iterator[None]:
+        """As if another release of the library were installed: `change` gets its folder."""
+        place = self.lab.folder / "e2e-release"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(Path(groundplane.__file__).parent, place / "groundplane")
+        change(place / "groundplane")
+        self.variables["PYTHONPATH"] = str(place)
+        try:
+            yield
+        finally:
+            del self.variables["PYTHONPATH"]
+
     # ---- the cluster ---------------------------------------------------------------------------
 
     def kubectl(
@@ -248,6 +268,13 @@ class Stack:
         return {
             m.get("name", ""): not m.get("isLearner", False) for m in json.loads(text)["members"]
         }
+
+    def runs(self, machine: str, step: str) -> bool:
+        """Whether a step runs on the machine at this moment."""
+        return (
+            "active"
+            in self.shell(machine, f"systemctl is-active groundplane-{step}", check=False).split()
+        )
 
     # ---- processes -----------------------------------------------------------------------------
 
