@@ -1,0 +1,188 @@
+"""Draws the pictures of the documentation: `python docs/images/draw.py`.
+
+Boxes and arrows as plain SVG, so that a change of a picture is a change of a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+INK, SOFT = "#1f2933", "#66788a"
+BLUE, GREEN, SAND, GREY, WHITE = "#e3eefb", "#e2f4e8", "#fdf3dc", "#f1f4f7", "#ffffff"
+LINE = 17  # height of a line of text
+
+
+class Picture:
+    """Collects shapes; x and y are pixels from the top left corner."""
+
+    def __init__(self, width: int, height: int, title: str):
+        self.parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            f'width="{width}" height="{height}" font-family="Helvetica, Arial, sans-serif">',
+            f"<title>{escape(title)}</title>",
+            '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
+            f'markerHeight="7" orient="auto"><path d="M0 0L10 5L0 10z" fill="{SOFT}"/></marker>'
+            "</defs>",
+            f'<rect width="{width}" height="{height}" rx="10" fill="{WHITE}"/>',
+        ]
+
+    def box(
+        self,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        lines: Sequence[str] = (),
+        fill: str = WHITE,
+        *,
+        dashed: bool = False,
+    ) -> None:
+        """A box; its first line is bold."""
+        dash = ' stroke-dasharray="6 4"' if dashed else ""
+        self.parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="{fill}" '
+            f'stroke="{SOFT}"{dash}/>'
+        )
+        for number, line in enumerate(lines):
+            self.text(x + 10, y + 20 + number * LINE, line, bold=number == 0)
+
+    def text(self, x: int, y: int, text: str, *, bold: bool = False, soft: bool = False) -> None:
+        weight = ' font-weight="bold"' if bold else ""
+        colour = SOFT if soft else INK
+        self.parts.append(
+            f'<text x="{x}" y="{y}" font-size="13" fill="{colour}"{weight}>{escape(text)}</text>'
+        )
+
+    def arrow(self, *points: tuple[int, int]) -> None:
+        """From the first point to the last, by straight lines."""
+        path = " ".join(f"{x},{y}" for x, y in points)
+        self.parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{SOFT}" stroke-width="1.5" '
+            'marker-end="url(#tip)"/>'
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([*self.parts, "</svg>", ""])
+
+
+def cluster() -> Picture:
+    """What `make lab` builds."""
+    picture = Picture(960, 560, "What make lab builds: five machines, one cluster")
+    picture.box(20, 20, 920, 520, ["This computer"], GREY)
+
+    picture.box(40, 60, 210, 180, ["Your shell"], WHITE)
+    for number, line in enumerate(
+        ("source .lab/env", "pulumi up", "groundplane preflight", "kubectl get nodes")
+    ):
+        picture.text(54, 108 + number * 22, "$ " + line)
+    picture.text(54, 214, "Pulumi's state: .lab/state", soft=True)
+
+    picture.box(40, 300, 210, 110, ["Mirror, 198.18.0.1"], SAND)
+    for number, line in enumerate(
+        ("downloads on port 8080", "container images on 5000", "the machines' only way out")
+    ):
+        picture.text(54, 348 + number * 22, line)
+
+    picture.box(290, 50, 630, 470, ["A network of its own: 198.18.0.0/24"], WHITE, dashed=True)
+    picture.box(
+        470,
+        85,
+        260,
+        48,
+        ["The API: 198.18.0.10, port 8443", "held by one of cp1, cp2, cp3"],
+        GREEN,
+    )
+    for number in range(3):
+        x = 310 + number * 200
+        picture.box(
+            x,
+            180,
+            190,
+            142,
+            [
+                f"cp{number + 1}   198.18.0.1{number + 1}",
+                "keepalived, HAProxy",
+                "API server",
+                "controller manager",
+                "scheduler",
+                "etcd",
+                "kubelet, containerd",
+            ],
+            BLUE,
+        )
+        picture.arrow((600 + (number - 1) * 60, 133), (x + 95, 178))
+    for number in range(2):
+        x = 410 + number * 200
+        picture.box(
+            x,
+            390,
+            190,
+            70,
+            [f"w{number + 1}   198.18.0.2{number + 1}", "kubelet, containerd", "your pods"],
+            GREEN,
+        )
+    picture.text(415, 368, "a route on each machine to the pods of every other", soft=True)
+    picture.text(
+        310, 505, "each machine: a systemd container with its own init, sshd and disk", soft=True
+    )
+    picture.arrow((250, 110), (468, 110))
+    picture.text(305, 102, "kubectl, TLS", soft=True)
+    picture.arrow((250, 190), (306, 215))
+    picture.text(258, 182, "SSH", soft=True)
+    picture.arrow((290, 355), (252, 355))
+    return picture
+
+
+def steps() -> Picture:
+    """The resources of one cluster in the order in which they run."""
+    picture = Picture(1000, 560, "The steps of a cluster, in order")
+    for x, heading in (
+        (20, "all hosts at once"),
+        (225, "once in a cluster's life"),
+        (420, "all hosts at once"),
+        (580, "before every join"),
+        (770, "one after the other"),
+    ):
+        picture.text(x, 30, heading, soft=True)
+    picture.box(20, 50, 165, 56, ["observation", "a look, no resource"], SAND, dashed=True)
+    picture.arrow((102, 106), (102, 128))
+    picture.box(10, 130, 185, 362, fill=GREY, dashed=True)
+    picture.box(410, 130, 140, 362, fill=GREY, dashed=True)
+    for number, host in enumerate(("cp1", "cp2", "cp3", "w1", "w2")):
+        y = 140 + number * 70
+        picture.box(20, y, 165, 52, [f"{host}-bundle", f"{host}-prepare"])
+        picture.box(420, y, 120, 52, [f"{host}-secrets"])
+    picture.arrow((195, 300), (408, 300))
+    picture.box(225, 50, 160, 56, ["bootstrap", "kubeadm init on cp1"], GREEN)
+    picture.arrow((195, 150), (305, 150), (305, 108))
+    picture.arrow((385, 78), (480, 78), (480, 128))
+    picture.box(580, 140, 155, 52, ["membership", "ghosts out, new in"], GREEN)
+    picture.arrow((550, 166), (578, 166))
+    picture.arrow((735, 166), (768, 166))
+    for number, host in enumerate(("cp1", "cp2", "cp3")):
+        y = 140 + number * 70
+        picture.box(770, y, 210, 52, [f"{host}-node", "behind the gate"], BLUE)
+        if number:
+            picture.arrow((875, y - 18), (875, y - 2))
+    picture.box(580, 210, 155, 52, ["kubeconfig", "after cp1-node"], SAND)
+    picture.arrow((770, 182), (752, 182), (752, 236), (737, 236))
+    for number, host in enumerate(("w1", "w2")):
+        x = 770 + number * 110
+        picture.box(x, 370, 100, 46, [f"{host}-node"], BLUE)
+        picture.arrow((x + 50, 332), (x + 50, 368))
+        picture.arrow((x + 50, 416), (x + 50, 448))
+    picture.text(580, 390, "workers in lanes of", soft=True)
+    picture.text(580, 390 + LINE, "cluster.maxUnavailable", soft=True)
+    picture.box(770, 450, 210, 52, ["nodes", "labels, taints, all Ready"], SAND)
+    picture.box(10, 512, 540, 36, ["teardown: every step on a host is deleted with it"], GREY)
+    return picture
+
+
+PICTURES = {"cluster.svg": cluster, "steps.svg": steps}
+
+if __name__ == "__main__":
+    for name, draw in PICTURES.items():
+        (FOLDER / name).write_text(str(draw()), encoding="utf-8")
