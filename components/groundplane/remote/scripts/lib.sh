@@ -101,11 +101,12 @@ remove_paths() {
 set_sysctl() {
   fact sysctl "$1" "$2"
   local is
-  is=$(sysctl -n "$1" 2>/dev/null | tr '\t' ' ')
+  is=$(sysctl -n "$1" 2>/dev/null | tr '\t' ' ') ||
+    die "this kernel has no setting $1" "is the kernel module behind it loaded?"
   [ "$is" != "$2" ] || return 0
   # What stood there before us comes back when the host is reset.
   [ -e "$STATE/before/sysctl/$1" ] || write_atomically "$STATE/before/sysctl/$1" 0600 <<<"$is"
-  sysctl -qw "$1=$2" || die "cannot set $1 to $2" "is the kernel module behind it loaded?"
+  sysctl -qw "$1=$2" || die "cannot set $1 to $2" "sysctl -w $1=$2"
   changed "sysctl $1 = $2"
 }
 
