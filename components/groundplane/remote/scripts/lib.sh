@@ -44,16 +44,21 @@ mark_applied() { write_atomically "$STATE/applied/$1" 0600 <<<"$2"; }
 
 # write_atomically PATH MODE <content: readers and power cuts see the old file or the new one.
 write_atomically() {
-  local path=$1 mode=$2 temporary
-  mkdir -p "$(dirname "$path")"
-  temporary=$(mktemp "$(dirname "$path")/.groundplane.XXXXXX")
-  if ! cat >"$temporary"; then
+  local path=$1 mode=$2 temporary=""
+  if ! mkdir -p "$(dirname "$path")" || ! temporary=$(mktemp "$(dirname "$path")/.groundplane.XXXXXX") ||
+    ! cat >"$temporary"; then
     rm -f "$temporary"
-    die "cannot write $path: no space left, or a read-only file system" "df -h $path; mount"
+    cannot_write "$path"
   fi
   chmod "$mode" "$temporary"
   sync "$temporary"
   mv -f "$temporary" "$path"
+}
+
+# The command that failed said above which of the two it is.
+cannot_write() {
+  die "cannot write $1: no space left, or a read-only file system" \
+    "df -h $(dirname "$1"); grep ' ro,' /proc/mounts"
 }
 
 # put_file PATH MODE <content: returns 0 only when it changed something, so callers can restart.
@@ -160,13 +165,16 @@ wait_until() {
 fetch() {
   local url=$1 sha256=$2 target=$3 part=$3.part try
   [ ! -e "$target" ] || return 0
-  mkdir -p "$(dirname "$target")"
+  mkdir -p "$(dirname "$target")" || cannot_write "$target"
   for try in 1 2 3 4; do
     # --fail turns 429 and 5xx into errors; -C - resumes what an earlier try left.
     curl --fail --silent --show-error --location --connect-timeout 10 --max-time 900 \
       --retry 3 --retry-connrefused -C - -o "$part" "$url" || {
       # 33 = the server cannot resume, 22 with a complete file = nothing left to fetch.
-      [ $? -ne 33 ] || rm -f "$part"
+      case $? in
+        23) cannot_write "$target" ;;
+        33) rm -f "$part" ;;
+      esac
     }
     if [ -e "$part" ] && [ "$(digest <"$part")" = "$sha256" ]; then
       sync "$part"

@@ -46,7 +46,12 @@ unpack() {
   [ "$3" != etcd ] || strip=1
   rm -rf "$2" "$2.new"
   mkdir -p "$2.new"
-  tar -xzf "$1" -C "$2.new" --no-same-owner --strip-components "$strip"
+  # tar says the same of each file; the first is enough.
+  tar -xzf "$1" -C "$2.new" --no-same-owner --strip-components "$strip" 2>"$RUN/tar" || {
+    rm -rf "$2.new"
+    head -n 1 "$RUN/tar" >&2
+    cannot_write "$2"
+  }
   sync -f "$2.new"
   mv "$2.new" "$2"
   changed "$3 $(basename "$2")"
