@@ -41,7 +41,15 @@ def test_a_full_disk_and_one_that_cannot_be_written(stack: Stack) -> None:
     stack.shell("cp1", f"mkdir -p /opt/groundplane && {full}")
     stack.shell("w1", f"mkdir -p /opt/groundplane && {read_only}")
     try:
-        stack.refused("cp1: ", "No space left on device", "w1: ", "Read-only file system")
+        unwritable = (
+            "cannot write /opt/groundplane/cni-plugins/1.9.1{}: no space left, or a read-only"
+        )
+        stack.refused(
+            "cp1: " + unwritable.format(""),
+            "w1: " + unwritable.format(".archive"),
+            "No space left on device",
+            "Read-only file system",
+        )
     finally:
         for name in ("cp1", "w1"):
             stack.shell(name, "umount /opt/groundplane")
@@ -156,7 +164,10 @@ def test_a_full_disk_during_an_upload(stack: Stack) -> None:
     """The scripts of a new release do not fit: the old ones stay whole and in force."""
     configure(stack, maxPods=97)
     library = "/usr/local/lib/groundplane"
-    digest = f"cd {library} && readlink current && find . -type f ! -name fill -exec sha256sum {{}} + | sort"
+    digest = (
+        f"cd {library} && readlink current &&"
+        " find . -type f ! -name fill -exec sha256sum {} + | sort"
+    )
     before = stack.shell("w1", digest)
     stack.shell(
         "w1",
@@ -247,8 +258,13 @@ MISSING_PACKAGE = """
 set -e
 dpkg --purge socat >/dev/null
 mkdir -p /srv/repo/socat/DEBIAN && cd /srv/repo
-printf 'Package: socat\\nVersion: 9\\nArchitecture: all\\nMaintainer: a <a@invalid>\\nDescription: b\\n' \
-  >socat/DEBIAN/control
+cat >socat/DEBIAN/control <<END
+Package: socat
+Version: 9
+Architecture: all
+Maintainer: nobody <nobody@invalid>
+Description: an empty package
+END
 dpkg-deb -b socat socat.deb >/dev/null
 { cat socat/DEBIAN/control; echo "Filename: ./socat.deb"; echo "Size: $(stat -c %s socat.deb)"
   echo "SHA256: $(sha256sum socat.deb | cut -d' ' -f1)"; } >Packages
