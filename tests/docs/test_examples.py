@@ -1,0 +1,115 @@
+"""The programs in examples/, run as they are under Pulumi's mocks, on hosts that look blank."""
+
+from __future__ import annotations
+
+import ast
+import json
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import groundplane.clusters.kubeadm as kubeadm
+import pulumi
+import pytest
+import yaml
+from groundplane.remote.facts import HostSeen
+from groundplane.remote.observation import Observation
+from groundplane.spec import Spec
+from pulumi.runtime import mocks
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+class Engine(mocks.Mocks):
+    """Remembers what was registered, and answers as the hosts would."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, mocks.MockResourceArgs] = {}
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.made[args.name] = args
+        out = dict(args.inputs)
+        if args.typ == "command:remote:Command":
+            identity = {"ca.crt": "CA", "ca.key": "KEY"}
+            out |= {"stdout": json.dumps({"cluster": "c1", "identity": identity}), "stderr": ""}
+        if args.typ.startswith("random:"):
+            out |= {"base64": "a2V5", "hex": "6b6579"}
+        return f"{args.name}-id", out
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        return {}
+
+    def data(self, name: str) -> dict[str, Any]:
+        """What a step is given on stdin."""
+        stdin = self.made[name].inputs["stdin"]
+        found: dict[str, Any] = json.loads(stdin)
+        return found
+
+
+def blank(spec: Spec) -> Observation:
+    hosts = {host.name: HostSeen(host.name, arch="amd64", packager="apt") for host in spec.hosts}
+    return Observation(spec.stack, hosts)
+
+
+Run = Callable[[str, str, Mapping[str, str]], tuple[Engine, dict[str, Any]]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs examples/NAME with a stack's example configuration; what it registered and exports."""
+
+    def run(name: str, stack: str, instead: Mapping[str, str]) -> tuple[Engine, dict[str, Any]]:
+        engine, exported = Engine(), {}
+        folder = EXAMPLES / name
+        written = yaml.safe_load((folder / f"Pulumi.{stack}.yaml.example").read_text())["config"]
+        settings = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in {**written, **instead}.items()
+        }
+        mocks.set_mocks(engine, project=name, stack=stack, preview=False)
+        pulumi.runtime.set_all_config(settings)
+        monkeypatch.setattr(kubeadm, "survey", blank)
+        monkeypatch.setattr(pulumi, "export", exported.__setitem__)
+
+        @pulumi.runtime.test
+        def program() -> None:  # returns once everything is registered
+            runpy.run_path(str(folder / "__main__.py"), run_name="__main__")
+
+        program()
+        return engine, exported
+
+    return run
+
+
+def test_minimal(run: Run) -> None:
+    engine, exported = run("minimal", "dev", {})
+    assert set(exported) == {"kubeconfig"}
+    assert engine.data("team-n2-node")["role"] == "worker"
+    assert engine.data("team-n1-node")["endpoint"]["address"] == "192.0.2.10"
+    assert engine.data("team-n1-prepare")["stack"] == "dev"
+
+
+def test_minimal_is_short() -> None:
+    """Ten statements, as the README says, the imports and the docstring aside."""
+    body = ast.parse((EXAMPLES / "minimal" / "__main__.py").read_text()).body
+    statements = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert len(statements) - 1 <= 10
+
+
+def test_ha(run: Run, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("the backup's private key\n")
+    engine, exported = run("ha", "prod", {"ha:backupRecipient": PEM, "ha:backupKey": str(key)})
+    assert set(exported) == {"endpoint", "kubeconfig", "identity"}
+    nodes = [name for name in engine.made if name.endswith("-node")]
+    assert len(nodes) == 5
+    control, worker = engine.data("ha-rack1-n1-node"), engine.data("ha-rack2-n2-node")
+    assert control["settings"]["api_server"]["args"] == {"max-requests-inflight": "800"}
+    assert control["settings"]["kubelet"]["maxPods"] == worker["settings"]["kubelet"]["maxPods"]
+    assert control["backup"]["keep"] == 28
+    assert "api_server" not in worker["settings"], "a worker knows nothing of API servers"
+    batch = engine.data("ha-nodes")["nodes"]["rack2-n2"]
+    assert batch["taints"][0]["key"] == "example.org/dedicated"
+    assert batch["labels"]["topology.kubernetes.io/zone"] == "rack2"
