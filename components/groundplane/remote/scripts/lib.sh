@@ -146,16 +146,22 @@ disable_service() {
 
 # ---- waiting -------------------------------------------------------------------------------
 
-# wait_until SECONDS WHAT COMMAND...: the only way to wait; it names what did not happen.
-wait_until() {
-  local deadline=$((SECONDS + $1)) what=$2
-  local seconds=$1
-  shift 2
+# within SECONDS COMMAND...: whether it came true in that time.
+within() {
+  local deadline=$((SECONDS + $1))
+  shift
   until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || die "waited $seconds s in vain: $what" \
-      "run by hand to see why: $*"
+    [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 0.5
   done
+}
+
+# wait_until SECONDS WHAT COMMAND...: the only way to wait; it names what did not happen.
+wait_until() {
+  local seconds=$1 what=$2
+  shift 2
+  within "$seconds" "$@" ||
+    die "waited $seconds s in vain: $what" "run by hand to see why: $*"
 }
 
 # ---- parts from outside --------------------------------------------------------------------
@@ -189,6 +195,17 @@ fetch() {
     "is the mirror reachable from this host, and does it hold the official file?"
 }
 
+# apt ARGUMENTS...: waits for whoever holds one of its locks; unattended-upgrades does for minutes.
+# Its own timeout covers the lock of installing, not that of the package lists.
+apt() {
+  local deadline=$((SECONDS + 300))
+  until DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -qq -o DPkg::Lock::Timeout=300 "$@" \
+    >"$RUN/apt" 2>&1; do
+    grep -q 'Could not get lock' "$RUN/apt" && [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 1
+  done
+}
+
 # install_packages NAME...: from the system's own package manager, only what is missing.
 install_packages() {
   local name missing=()
@@ -197,11 +214,9 @@ install_packages() {
       dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q ' installed$' || missing+=("$name")
     done
     [ ${#missing[@]} -eq 0 ] || {
-      # apt waits for a foreign lock itself; unattended-upgrades may hold it for minutes.
-      export DEBIAN_FRONTEND=noninteractive
-      apt-get -qq -o DPkg::Lock::Timeout=300 update &&
-        apt-get -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "${missing[@]}"
-    } || die "cannot install ${missing[*]}" "apt-get install ${missing[*]}"
+      apt update && apt -y --no-install-recommends install "${missing[@]}"
+    } || die "cannot install ${missing[*]}: $(tail -n 3 "$RUN/apt" | tr '\n' ' ')" \
+      "apt-get install ${missing[*]}"
   else
     for name in "$@"; do rpm -q --quiet "$name" || missing+=("$name"); done
     [ ${#missing[@]} -eq 0 ] || timeout 600 dnf -q -y install "${missing[@]}" ||
