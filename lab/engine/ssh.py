@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 # Seconds before the second try, the factor of each further wait, and the longest wait.
 FIRST_DELAY, BACKOFF, LONGEST_DELAY = 0.1, 1.5, 5.0
+# As Go sets them on every connection: a host that is gone is noticed after two and a half minutes.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 9}
 
 
 async def connect(call: Call, connection: Properties) -> asyncssh.SSHClientConnection:
@@ -129,6 +131,8 @@ async def _tcp(host: str, port: int) -> socket.socket:
     for family, kind, protocol, _, address in found:
         stream = socket.socket(family, kind, protocol)
         stream.setblocking(False)
+        for option, value in KEEPALIVE.items():
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
         try:
             await loop.sock_connect(stream, address)
             return stream
@@ -164,10 +168,12 @@ async def _handshake(**arguments: Any) -> asyncssh.SSHClientConnection:
         raise OperationError(
             "ssh: handshake failed: ssh: unable to authenticate, no supported methods remain"
         ) from error
-    except asyncssh.Error as error:
-        raise OperationError(f"ssh: handshake failed: {error.reason}") from error
-    except OSError as error:
-        raise OperationError(f"ssh: handshake failed: {_words(error)}") from error
+    except (asyncssh.Error, OSError) as error:
+        words = error.reason if isinstance(error, asyncssh.Error) else _words(error)
+        # A server that has no key of the one type we ask for hangs up without a word.
+        types = arguments.get("server_host_key_algs")
+        hint = f" (has the server a host key of type {types[0].decode()}?)" if types else ""
+        raise OperationError(f"ssh: handshake failed: {words}{hint}") from error
 
 
 async def _retry(
