@@ -8,7 +8,7 @@ readonly GATE_NAMESPACE=groundplane
 
 # quorum_allows ACTION SELF MEMBERS: may this member be disturbed, or leave?
 # ACTION disturb | leave; SELF a member's name; MEMBERS as etcd_members prints them.
-# Says why not. A pure function: its table of cases is tests/remote/cases/quorum.yaml.
+# Says why not. A pure function: its table of cases is tests/scripts/cases/quorum.yaml.
 quorum_allows() {
   awk -v action="$1" -v self="$2" '
     $4 == "learner" { learner = $2 }
@@ -86,12 +86,20 @@ gate_enter() {
   done
   [ "$(data .role)" = control-plane ] || return 0
   members=$(etcd_members "$(etcd_peers)") || gate_refuse "no etcd member answers"
+  # What an unfinished join of this host left is about to be taken out, behind this very gate.
+  [ "$action" != join ] || members=$(others "$members")
   alarms=$(etcd_at "$(etcd_peers)" alarm list) || gate_refuse "etcd does not answer"
   [ -z "$alarms" ] || gate_refuse "etcd raised an alarm: $alarms"
   reason=$(quorum_allows "$action" "$(data .name)" "$members") || gate_refuse "$reason"
   for check in /etc/groundplane/gate.d/*; do
     [ ! -x "$check" ] || reason=$("$check" "$action" "$(data .name)" 2>&1) || gate_refuse "$reason"
   done
+}
+
+# others MEMBERS: those that neither have this host's name nor its address.
+others() {
+  awk -v self="$(data .name)" -v url="$(etcd_url "$(data .address)")" \
+    '$2 != self && $3 != url' <<<"$1"
 }
 
 gate_refuse() {

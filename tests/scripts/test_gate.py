@@ -1,0 +1,277 @@
+"""The disturbance gate: whose turn it is, and what the cluster can bear."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.cluster import Cluster, fake_etcdctl
+from support.host import Host
+
+CASES = yaml.safe_load((Path(__file__).parent / "cases" / "quorum.yaml").read_text())
+MEMBERS = [f"cp{n} 192.0.2.1{n} voter healthy" for n in (1, 2, 3)]
+PEERS = {f"cp{n}": f"192.0.2.1{n}" for n in (1, 2, 3)}
+
+
+def member(line: str) -> str:
+    """As etcd_members prints it."""
+    name, kind, health = line.split()
+    return f"1a2b {name} https://192.0.2.1:2379 {kind} {health}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_quorum(host: Host, case: dict[str, Any]) -> None:
+    members = "\n".join(map(member, case["members"]))
+    host.write("/run/members", members)
+    done = host.bash(f'quorum_allows {case["action"]} {case["self"]} "$(cat /run/members)"')
+    if "refused" in case:
+        assert (done.status, done.out[:-1] or None) != (0, None)
+        assert case["refused"] in done.out
+    else:
+        assert (done.status, done.out) == (0, "")
+
+
+def test_quorum_against_its_definition(host: Host) -> None:
+    """Every cluster of up to five members: whoever may be disturbed leaves a majority behind."""
+    lines, wanted = [], []
+    for size, action in itertools.product((1, 2, 3, 4, 5), ("disturb", "leave")):
+        for health in itertools.product(("healthy", "unhealthy"), repeat=size):
+            names = [member(f"cp{n} voter {h}") for n, h in enumerate(health, 1)]
+            lines.append(f"{action};{'|'.join(names)}")
+            remaining = size - (action == "leave")
+            left = sum(h == "healthy" for h in health[1:])
+            alone = size == 1
+            majority = left >= remaining // 2 + 1
+            wanted.append((action == "disturb") if alone else health[0] == "unhealthy" or majority)
+    host.write("/run/cases", "\n".join(lines) + "\n")
+    done = host.bash("""
+      while IFS=';' read -r action members; do
+        if quorum_allows "$action" cp1 "${members//|/$'\\n'}" >/dev/null; then echo yes; else echo no; fi
+      done </run/cases""")
+    assert [answer == "yes" for answer in done.out.split()] == wanted
+
+
+# ---- whose turn ------------------------------------------------------------------------------
+
+
+def data(name: str, role: str = "control-plane", slots: int = 1) -> dict[str, Any]:
+    address = PEERS.get(name, "192.0.2.99")
+    endpoint = {"peers": PEERS}
+    return {
+        "name": name, "address": address, "role": role, "max_unavailable": slots,
+        "endpoint": endpoint,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def cluster(host: Host) -> Cluster:
+    cluster = Cluster(host)
+    cluster.nodes("cp1", "cp2", "cp3", "w1", "w2", "w3")
+    return cluster
+
+
+def take(host: Host, name: str, role: str = "control-plane", slots: int = 1) -> bool:
+    return host.bash("gate_take", data(name, role, slots)).status == 0
+
+
+def test_a_free_turn_is_taken(host: Host, cluster: Cluster) -> None:
+    assert take(host, "cp1")
+    assert cluster.holders == {"control-plane": "cp1"}
+
+
+def test_what_is_ours_already_is_ours(host: Host, cluster: Cluster) -> None:
+    """A step that was cut off goes on where it was."""
+    cluster.lease("control-plane", "cp1")
+    assert take(host, "cp1")
+    assert host.calls == []
+
+
+def test_another_control_planes_turn_is_respected(host: Host, cluster: Cluster) -> None:
+    cluster.lease("control-plane", "cp2")
+    assert not take(host, "cp1")
+    assert cluster.holders == {"control-plane": "cp2"}
+
+
+def test_control_planes_and_workers_do_not_wait_for_each_other(
+    host: Host, cluster: Cluster
+) -> None:
+    assert take(host, "cp1")
+    assert take(host, "w1", "worker")
+    assert cluster.holders == {"control-plane": "cp1", "worker-1": "w1"}
+
+
+def test_as_many_workers_as_may_be_unavailable(host: Host, cluster: Cluster) -> None:
+    assert [take(host, name, "worker", 2) for name in ("w1", "w2", "w3")] == [True, True, False]
+    assert cluster.holders == {"worker-1": "w1", "worker-2": "w2"}
+
+
+def test_control_planes_are_always_one_at_a_time(host: Host, cluster: Cluster) -> None:
+    assert [take(host, name, slots=3) for name in ("cp1", "cp2")] == [True, False]
+
+
+def test_the_turn_of_a_node_that_is_gone_is_taken_over(host: Host, cluster: Cluster) -> None:
+    cluster.lease("control-plane", "cp0")
+    assert take(host, "cp1")
+    assert cluster.holders == {"control-plane": "cp1"}
+
+
+def test_an_api_server_that_does_not_answer_gives_no_turn(host: Host) -> None:
+    host.fake("kubectl", "exit 1")
+    assert not take(host, "cp1")
+
+
+@pytest.mark.parametrize("left", [None, "cp0"], ids=["free", "of a node that is gone"])
+def test_many_at_once(host: Host, cluster: Cluster, left: str | None) -> None:
+    """All find it free before one takes it; the API server lets only one have it."""
+    if left:
+        cluster.lease("control-plane", left)
+    done = host.bash(
+        """
+        # All ask first, and only then does any of them take.
+        lease() { touch "/run/asked.$BASHPID"; wait_until 20 "all asked" all_asked; real_lease "$@"; }
+        all_asked() { [ "$(ls /run/asked.* | wc -l)" -eq 3 ]; }
+        RENAME
+        for name in cp1 cp2 cp3; do
+          (
+            jq -c --arg n $name '.name = $n' $DATA >/run/$name.json
+            DATA=/run/$name.json
+            if gate_take; then echo $name; fi
+          ) &
+        done
+        wait""".replace("RENAME", RENAME),
+        data("cp1"),
+    )
+    assert done.status == 0, done.err
+    (winner,) = done.out.split()
+    assert cluster.holders == {"control-plane": winner}
+
+
+# The product's `lease` under another name, so that one of ours can stand before it.
+RENAME = 'source <(sed -n "/^lease() {/,/^}/p" "$2/lib/gate.sh" | sed "s/^lease/real_lease/")'
+
+
+# ---- what the cluster can bear ---------------------------------------------------------------
+
+ENTER = "gate_enter disturb; echo entered"
+
+
+def test_a_healthy_cluster_lets_in(host: Host, cluster: Cluster) -> None:
+    fake_etcdctl(host, MEMBERS)
+    assert host.bash(ENTER, data("cp1")).out == "entered\n"
+    assert cluster.holders == {"control-plane": "cp1"}
+
+
+REFUSED = {
+    "fewer than a quorum": (
+        {"members": [*MEMBERS[:2], "cp3 192.0.2.13 voter unhealthy"]},
+        "etcd would keep 1 of 3 members, fewer than its quorum; not healthy: cp3",
+    ),
+    "a learner": (
+        {"members": [*MEMBERS, "cp4 192.0.2.14 learner healthy"]},
+        "member cp4 is still a learner",
+    ),
+    "an alarm": ({"members": MEMBERS, "alarms": "memberID:1 alarm:NOSPACE"}, "alarm:NOSPACE"),
+    "silence": ({"members": MEMBERS, "silent": True}, "no etcd member answers"),
+}
+
+
+@pytest.mark.parametrize("etcd, why", REFUSED.values(), ids=REFUSED.keys())
+def test_who_is_refused_gives_the_turn_back(
+    host: Host, cluster: Cluster, etcd: dict[str, Any], why: str
+) -> None:
+    fake_etcdctl(host, **etcd)
+    done = host.bash(ENTER, data("cp1"))
+    assert (done.status, done.out) == (1, "")
+    assert "refused to disturb cp1" in done.err
+    assert why in done.err
+    assert cluster.holders == {}
+
+
+def test_workers_ask_no_etcd(host: Host, cluster: Cluster) -> None:
+    fake_etcdctl(host, MEMBERS, silent=True)
+    assert host.bash(ENTER, data("w1", "worker")).out == "entered\n"
+
+
+def test_a_check_of_an_add_on(host: Host, cluster: Cluster) -> None:
+    fake_etcdctl(host, MEMBERS)
+    check = "/etc/groundplane/gate.d/storage"
+    host.write(check, '#!/bin/sh\necho "$1 $2: too few copies"\nexit 1\n', 0o755)
+    done = host.bash(ENTER, data("cp1"))
+    assert "refused to disturb cp1: disturb cp1: too few copies" in done.err
+    assert cluster.holders == {}
+    host.path(check).chmod(0o644)
+    assert host.bash(ENTER, data("cp1")).out == "entered\n"
+
+
+@pytest.mark.parametrize("name", ["cp3", "-"], ids=["started", "never started"])
+def test_a_join_that_was_cut_off_does_not_lock_itself_out(
+    host: Host, cluster: Cluster, name: str
+) -> None:
+    fake_etcdctl(host, [*MEMBERS[:2], f"{name} 192.0.2.13 learner unhealthy"])
+    assert host.bash("gate_enter join; echo entered", data("cp3")).out == "entered\n"
+
+
+def test_waiting_for_a_turn_names_whose_it_is(host: Host, cluster: Cluster) -> None:
+    cluster.lease("control-plane", "cp2")
+    # The clock of the wait is bash's own; a quarter of an hour passes in one step.
+    done = host.bash(f"sleep() {{ SECONDS=$((SECONDS + 901)); }}; {ENTER}", data("cp1"))
+    assert done.status == 1
+    assert "waited 900 s for its turn; disturbed now: cp2 since then;" in done.err
+
+
+def test_only_ones_own_turn_is_given_back(host: Host, cluster: Cluster) -> None:
+    cluster.lease("worker-1", "w1")
+    cluster.lease("worker-2", "w2")
+    host.bash("gate_leave", data("w2", "worker", 2))
+    assert cluster.holders == {"worker-1": "w1"}
+
+
+def test_a_lease_says_since_when(host: Host) -> None:
+    lease = json.loads(host.bash("lease control-plane 7", data("cp1")).out)
+    assert lease["metadata"] == {
+        "name": "control-plane",
+        "namespace": "groundplane",
+        "resourceVersion": "7",
+    }
+    assert lease["spec"]["holderIdentity"] == "cp1"
+    # A MicroTime: the API server wants six digits after the second.
+    assert len(lease["spec"]["acquireTime"]) == len("2024-05-06T07:08:09.123456Z")
+
+
+# ---- out of service and back -----------------------------------------------------------------
+
+
+def unschedulable(cluster: Cluster, name: str) -> bool:
+    return bool(cluster.objects[f"node/{name}"].get("spec", {}).get("unschedulable"))
+
+
+def test_a_drained_node_comes_back(host: Host, cluster: Cluster) -> None:
+    done = host.bash("node_drain", data("w1", "worker"))
+    assert done.changes == ["w1 cordoned", "w1 drained"]
+    assert unschedulable(cluster, "w1")
+    assert host.bash("node_uncordon", data("w1", "worker")).changes == ["w1 uncordoned"]
+    assert not unschedulable(cluster, "w1")
+    assert host.bash("node_uncordon", data("w1", "worker")).changes == []
+
+
+def test_an_administrators_cordon_stays(host: Host, cluster: Cluster) -> None:
+    cluster.add("Node", "w1", spec={"unschedulable": True})
+    host.bash("node_drain; node_uncordon", data("w1", "worker"))
+    assert unschedulable(cluster, "w1")
+
+
+def test_pods_that_do_not_leave(host: Host, cluster: Cluster) -> None:
+    host.write("/run/drain-fails", "")
+    done = host.bash("gate_take; node_drain", data("w1", "worker"))
+    assert done.status == 1
+    assert "pods did not leave w1: Cannot evict pod" in done.err
+    assert not unschedulable(cluster, "w1")
+    assert cluster.holders == {}
+
+
+def test_a_host_that_is_no_node_needs_no_drain(host: Host, cluster: Cluster) -> None:
+    assert host.bash("node_drain", data("w9", "worker")).out == ""
