@@ -40,7 +40,7 @@ labels() {
   kube get node "$1" -o json | jq --argjson wanted "$(data_json ".nodes[\"$1\"].labels // {}")" "
     $(owned $OUR_LABELS) as \$before
     | (\$before | map(select(\$wanted[.] == null) | {(.): null}) | add // {}) as \$gone
-    | select(\$gone != {} or any(\$wanted | to_entries[] as \$l | .metadata.labels[\$l.key] != \$l.value; .))
+    | select(\$gone != {} or any((\$wanted | to_entries[]) as \$l | .metadata.labels[\$l.key] != \$l.value; .))
     | {metadata: {labels: (\$gone + \$wanted),
                   annotations: {\"$OUR_LABELS\": (\$wanted | keys | join(\",\"))}}}" |
     patch "$1" "labels of $1"
