@@ -74,3 +74,4 @@ def stack(session_stack: Stack) -> Iterator[Stack]:
     for name in machines.names(lab):
         machines.heal(lab, name)
     yield session_stack
+    session_stack.stop_all()

@@ -68,6 +68,7 @@ class Stack:
     lab: Lab
     name: str = STACK
     count: int = field(default=0, repr=False)
+    begun: list[Process] = field(default_factory=list, repr=False)
     variables: dict[str, str] = field(default_factory=dict, repr=False)  # for its programs
 
     # ---- machines ------------------------------------------------------------------------------
@@ -143,7 +144,16 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Process(process, log, time.monotonic())
+        self.begun.append(Process(process, log, time.monotonic()))
+        return self.begun[-1]
+
+    def stop_all(self) -> None:
+        """End what a failed test left running."""
+        for each in self.begun:
+            if not each.ended:
+                os.killpg(each.process.pid, signal.SIGKILL)
+                each.process.wait(10)
+        self.begun.clear()
 
     def run(self, program: str, *arguments: str, check: bool = True, timeout: float = UP) -> Run:
         """A program of the lab's environment, to its end. With `check` a failure fails the test."""
@@ -541,12 +551,14 @@ class Recorder:
                 self.seen.setdefault((pid, start), set()).add(text)
 
     def commands(self) -> list[str]:
-        return sorted({line for lines in self.seen.values() for line in lines})
+        return sorted({line for lines in [*self.seen.values()] for line in (*lines,)})
 
     def count(self, start: str) -> int:
         """How many processes had a command line that begins so, in whatever folder it lies."""
         words = start.split()
-        return sum(any(_is(line.split(), words) for line in lines) for lines in self.seen.values())
+        return sum(
+            any(_is(line.split(), words) for line in (*lines,)) for lines in [*self.seen.values()]
+        )
 
 
 def _is(line: Sequence[str], words: Sequence[str]) -> bool:
