@@ -25,8 +25,11 @@ COMMON = frozenset(
     }
 )  # fmt: skip
 OUTPUTS = frozenset({"stdout", "stderr"})
+SECRETS = ("password", "privateKey", "privateKeyPassword")
 # Lines; a call to the engine for each would take longer than the command.
 FLOOD = 100
+# Bytes.
+LONGEST_LOGGED = 64 * 1024
 CONNECTION_DEFAULTS = {"user": "root", "port": 22.0, "dialErrorLimit": 10.0, "perDialTimeout": 15.0}
 
 
@@ -74,8 +77,30 @@ class Record:
         await logger
 
     def outputs(self) -> Properties:
-        stdout, stderr = (_text(stream).removesuffix("\n") for stream in self.streams)
-        return {"stdout": stdout, "stderr": stderr}
+        """Both streams as properties.
+
+        Raises:
+            OperationError: what the official plugin would come to grief over, or its user.
+        """
+        outputs = {}
+        for name, stream, logged in zip(
+            ("stdout", "stderr"), self.streams, self.logged, strict=True
+        ):
+            try:
+                outputs[name] = stream.decode().removesuffix("\n")
+            except UnicodeDecodeError as error:
+                raise OperationError(
+                    f"{name}: not UTF-8 at byte {error.start}.\n"
+                    "With the official plugin the Python program fails on such an output.\n"
+                    "Encode it in the command: base64"
+                ) from error
+            if logged and any(len(line) >= LONGEST_LOGGED for line in stream.split(b"\n")):
+                raise OperationError(
+                    f"{name}: a line of 64 KiB or more, while it is logged.\n"
+                    "The official plugin hangs on such a line for ever.\n"
+                    'Break the line, or set logging="none".'
+                )
+        return outputs
 
 
 def _text(data: bytes | bytearray) -> str:
@@ -159,6 +184,8 @@ async def _run_process(
         words = (error.strerror or str(error)).lower()
         if directory is not None and error.filename == directory:
             return f"chdir {directory}: {words}"
+        if "/" not in interpreter[0]:
+            return f"exec: {quote(interpreter[0])}: executable file not found in $PATH"
         return f"fork/exec {interpreter[0]}: {words}"
 
     async def collect(stream: asyncio.StreamReader, of_stderr: bool) -> None:
@@ -241,7 +268,12 @@ def check_remote(inputs: Properties) -> tuple[Properties, dict[str, str]]:
 
 
 def _connection(given: Properties) -> Properties:
-    return CONNECTION_DEFAULTS | {key: value for key, value in given.items() if value is not None}
+    """With defaults, and its secrets marked a second time, as the official plugin leaves them.
+
+    A state made with either plugin then shows no change with the other.
+    """
+    complete = CONNECTION_DEFAULTS | {k: v for k, v in given.items() if v is not None}
+    return complete | {key: Secret(complete[key]) for key in SECRETS if key in complete}
 
 
 def check_local(inputs: Properties) -> tuple[Properties, dict[str, str]]:

@@ -172,7 +172,7 @@ async def _handshake(**arguments: Any) -> asyncssh.SSHClientConnection:
         words = error.reason if isinstance(error, asyncssh.Error) else _words(error)
         # A server that has no key of the one type we ask for hangs up without a word.
         types = arguments.get("server_host_key_algs")
-        hint = f" (has the server a host key of type {types[0].decode()}?)" if types else ""
+        hint = f" (has the server a host key of type {types[0]}?)" if types else ""
         raise OperationError(f"ssh: handshake failed: {words}{hint}") from error
 
 

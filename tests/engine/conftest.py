@@ -38,14 +38,6 @@ def official_command() -> Path | None:
     return next((path for path in found if "standin" not in path.parent.name), None)
 
 
-@pytest.fixture(scope="session", params=["standin", "official"])
-def implementation(request: pytest.FixtureRequest) -> str:
-    """Which command plugin a test runs on."""
-    if request.param == "official" and official_command() is None:
-        pytest.skip("the official plugin is not here; GROUNDPLANE_OFFICIAL_COMMAND may name it")
-    return str(request.param)
-
-
 @pytest.fixture(scope="session")
 def standin_environment(cli: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which `pulumi` works with all stand-ins."""
@@ -63,18 +55,29 @@ def standin_environment(cli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def engine_environment(
-    standin_environment: dict[str, str],
-    implementation: str,
-    tmp_path_factory: pytest.TempPathFactory,
+def official_environment(
+    standin_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """The same with the command plugin under test: on the PATH one hides all others."""
+    """The same with the official command plugin: on the PATH, it hides any other."""
     official = official_command()
-    if implementation == "standin" or official is None:
-        return standin_environment
+    if official is None:
+        pytest.skip("no official command plugin; GROUNDPLANE_OFFICIAL_COMMAND may name one")
     folder = tmp_path_factory.mktemp("official")
     (folder / "pulumi-resource-command").symlink_to(official.resolve())
     return standin_environment | {"PATH": f"{folder}:{standin_environment['PATH']}"}
+
+
+@pytest.fixture(scope="session", params=["standin", "official"])
+def implementation(request: pytest.FixtureRequest) -> str:
+    """Which command plugin a test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def engine_environment(request: pytest.FixtureRequest, implementation: str) -> dict[str, str]:
+    """An environment with the command plugin under test."""
+    environment: dict[str, str] = request.getfixturevalue(f"{implementation}_environment")
+    return environment
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ class Network:
     user: str
 
     @contextmanager
-    def server(self, port: int | None = None) -> Iterator[Server]:
+    def server(self, port: int | None = None, key_type: str = "ed25519") -> Iterator[Server]:
         sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
         assert sshd is not None, "no sshd; apt-get install openssh-server"
         if os.geteuid() == 0:
@@ -204,7 +204,7 @@ class Network:
         port = port or free_port()
         folder = self.folder / str(port)
         folder.mkdir()
-        keygen(folder / "host_key")
+        keygen(folder / "host_key", key_type=key_type)
         (folder / "config").write_text(
             f"""\
 Port {port}
@@ -241,9 +241,9 @@ MaxStartups 200:30:400
         return f"remote.ConnectionArgs({arguments})"
 
 
-def keygen(path: Path, passphrase: str = "") -> None:
+def keygen(path: Path, passphrase: str = "", key_type: str = "ed25519") -> None:
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "", "-f", path], check=True
+        ["ssh-keygen", "-q", "-t", key_type, "-N", passphrase, "-C", "", "-f", path], check=True
     )
 
 

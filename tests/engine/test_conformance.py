@@ -331,6 +331,12 @@ pulumi.export("out", [c.stdout, d.stdout])
     assert stack.outputs() == {"out": [f"{stack.here}/folder\nit", "42"]}
     missing = 'command("c", create="true", dir="/not/here")'
     assert "chdir /not/here: no such file or directory" in stack.fail(lines(LOCAL, missing))
+    for name, words in [
+        ("nope", 'exec: "nope": executable file not found in $PATH'),
+        ("/nope", "fork/exec /nope: no such file or directory"),
+    ]:
+        program = f'command("d", create="true", interpreter=["{name}"])'
+        assert f'{words}: running "true"' in stack.fail(lines(LOCAL, program))
 
 
 # Previews
@@ -428,6 +434,20 @@ def test_connection_defaults(stack: Stack, over_ssh: str) -> None:
     stack.up(lines(over_ssh, 'command("c")'))
     connection = stack.resource("c")["inputs"]["connection"]
     assert '"perDialTimeout":15' in connection["plaintext"].replace(" ", "")
+
+
+def test_a_state_serves_both_plugins(
+    plain_stack: Stack, over_ssh: str, official_environment: dict[str, str]
+) -> None:
+    """What one has made is unchanged for the other: the lab's stacks can move on."""
+    program = 'command("c", create="cat", stdin="x", environment={}, triggers=[1])'
+    standin = plain_stack.environment
+    plain_stack.up(lines(over_ssh, program))
+    plain_stack.environment = standin | {"PATH": official_environment["PATH"]}
+    assert plain_stack.up().steps == {"c": "same"}
+    plain_stack.up(lines(over_ssh, program.replace('"x"', '"y"')))
+    plain_stack.environment = standin
+    assert plain_stack.up().steps == {"c": "same"}
 
 
 # Connecting
@@ -552,6 +572,27 @@ def test_lost_connection(stack: Stack, network: Network) -> None:
         text, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "remote command exited without exit status or exit signal" in text
+
+
+def test_rsa_host_key(stack: Stack, network: Network) -> None:
+    """Only its old signature is asked for, which OpenSSH no longer gives: use another type."""
+    with network.server(key_type="rsa") as server:
+        connection = network.connection(server.port, tries=1, host_key=repr(server.host_key))
+        text = stack.fail(
+            lines(REMOTE.format(connection=connection), 'command("c", create="true")')
+        )
+    assert "after 1 failed attempts: ssh: handshake failed" in text
+    assert "ssh-rsa" in text
+
+
+def test_stricter_than_the_official_plugin(plain_stack: Stack) -> None:
+    """Where that one hangs, or its outputs break the program, the stand-in says so."""
+    binary = """'command("b", create="printf 'a\\\\377'", logging="none")'"""
+    text = plain_stack.fail(lines(LOCAL, binary[1:-1]))
+    assert "stdout: not UTF-8 at byte 1" in text
+    long = 'command("l", create="head -c 70000 /dev/zero | tr \'\\\\0\' x", {})'
+    assert "a line of 64 KiB or more" in plain_stack.fail(lines(LOCAL, long.format("")))
+    plain_stack.up(lines(LOCAL, long.format('logging="none"')))
 
 
 # Many, and interrupted

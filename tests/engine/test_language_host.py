@@ -203,18 +203,18 @@ def test_nothing_is_left(plain_stack: Stack) -> None:
     program = """
     import time
     local.Command("c", create="true")
-    (here / "pids").write_text(f"{os.getpid()} {os.getppid()}")
+    (here / "running").touch()
     time.sleep(60)
     """
+    running = plain_stack.here / "running"
+    mine = plain_stack.environment["HERE"].encode()
     for stop in (interrupt, subprocess.Popen.kill):
         process, _ = plain_stack.begin("up", program)
-        pids = plain_stack.here / "pids"
-        wait_for(lambda pids=pids: pids.exists() and len(pids.read_text().split()) == 2, "it runs")
-        mine = plain_stack.environment["HERE"].encode()
+        wait_for(running.exists, "the program runs")
         stop(process)
         process.communicate(timeout=30)
-        wait_for(lambda mine=mine: not processes_with(mine), "all processes are gone")
-        pids.unlink()
+        wait_for(lambda: not processes_with(mine), "all processes are gone")
+        running.unlink()
 
 
 def processes_with(text: bytes) -> list[str]:
