@@ -27,7 +27,7 @@ remove_silent_members() {
 # A member that never started has no name; its address tells.
 wanted_member() {
   jq -e --arg name "$1" --arg url "$2" '.control_planes | to_entries
-    | any(.key == $name or ($url | contains("//\(.value):") or contains("//[\(.value)]:")))' \
+    | any(.key == $name or ("//\(.value):", "//[\(.value)]:" | inside($url)))' \
     "$DATA" >/dev/null
 }
 

@@ -7,7 +7,8 @@
 apply() {
   local path
   for path in $(data '.identity // {} | keys[]'); do
-    put_file "$PKI/$path" 0600 < <(data ".identity[\"$path\"]") || true
+    # To the byte as the founder has it, where nothing is to change.
+    put_file "$PKI/$path" 0600 < <(jq -j --arg path "$path" '.identity[$path]' "$DATA") || true
   done
   if [ -n "$(data '.keys[0].name')" ]; then encryption_keys; fi
   [ -z "$(data .join)" ] || put_file /etc/groundplane/join 0600 < <(data .join) || true

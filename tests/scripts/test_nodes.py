@@ -1,0 +1,205 @@
+"""What an administrator says of Nodes, and who may be in the cluster at all."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from groundplane.clusters.data import join_token, token_id
+from support.cluster import Cluster, fake_etcdctl
+from support.host import Done, Host
+
+FOLDER = Path(__file__).parent / "cases"
+LABELS = yaml.safe_load((FOLDER / "labels.yaml").read_text())
+TAINTS = yaml.safe_load((FOLDER / "taints.yaml").read_text())
+
+
+@pytest.fixture
+def cluster(host: Host) -> Cluster:
+    return Cluster(host)
+
+
+def assert_patched_once(host: Host, data: dict[str, Any], what: str, changes: bool) -> None:
+    """The second run finds nothing to do."""
+    call = f"{what} w1"
+    done = host.bash(call, data, step="nodes")
+    assert done.status == 0, done.err
+    assert done.changes == ([f"{what} of w1"] if changes else [])
+    assert host.bash(call, data, step="nodes").out == ""
+
+
+@pytest.mark.parametrize("case", LABELS, ids=lambda case: case["name"])
+def test_labels(host: Host, cluster: Cluster, case: dict[str, Any]) -> None:
+    cluster.add("Node", "w1", metadata=case["before"])
+    data = {"nodes": {"w1": {"labels": case["wanted"]}}}
+    assert_patched_once(host, data, "labels", "after" in case)
+    metadata = cluster.objects["node/w1"]["metadata"]
+    assert metadata["labels"] == case.get("after", case["before"]["labels"])
+    if "owned" in case:
+        assert metadata["annotations"]["groundplane.dev/labels"] == case["owned"]
+
+
+@pytest.mark.parametrize("case", TAINTS, ids=lambda case: case["name"])
+def test_taints(host: Host, cluster: Cluster, case: dict[str, Any]) -> None:
+    ours = {"groundplane.dev/taints": case["ours"]} if "ours" in case else {}
+    cluster.add("Node", "w1", metadata={"annotations": ours}, spec={"taints": case["before"]})
+    data = {"nodes": {"w1": {"taints": case["wanted"]}}}
+    assert_patched_once(host, data, "taints", "after" in case)
+    node = cluster.objects["node/w1"]
+    assert node["spec"]["taints"] == case.get("after", case["before"])
+    if "owned" in case:
+        # A key with two effects is named twice; it is a set.
+        owned = node["metadata"]["annotations"]["groundplane.dev/taints"]
+        assert set(owned.split(",")) == set(case["owned"].split(","))
+
+
+# ---- membership ------------------------------------------------------------------------------
+
+WANTED = {"control_planes": {"cp2": "192.0.2.12", "cp3": "192.0.2.13"}, "workers": ["w1"]}
+
+
+def membership(host: Host, function: str) -> Done:
+    return host.bash(function, WANTED, step="membership")
+
+
+def test_a_silent_member_that_nobody_wants_goes(host: Host) -> None:
+    living = [f"cp{n} 192.0.2.1{n} voter healthy" for n in (2, 3)]
+    fake_etcdctl(host, ["cp1 192.0.2.11 voter unhealthy", *living])
+    done = membership(host, "remove_silent_members")
+    assert done.changes == [
+        "etcd member cp1 (https://192.0.2.11:2379) removed: not wanted and silent"
+    ]
+    assert host.calls == ["etcdctl remove 1 at https://192.0.2.12:2379,https://192.0.2.13:2379"]
+
+
+STAYS = {
+    "nobody wants it, but it lives": "cp1 192.0.2.11 voter healthy",
+    "it is silent, but wanted": "cp3 192.0.2.13 voter unhealthy",
+    "it joins and never started": "- 192.0.2.13 learner unhealthy",
+}
+
+
+@pytest.mark.parametrize("member", STAYS.values(), ids=STAYS.keys())
+def test_a_member_that_stays(host: Host, member: str) -> None:
+    fake_etcdctl(host, ["cp2 192.0.2.12 voter healthy", member])
+    assert membership(host, "remove_silent_members") == Done(0, "", "")
+    assert host.calls == []
+
+
+def test_a_member_that_never_started_and_whose_host_nobody_wants_goes(host: Host) -> None:
+    fake_etcdctl(host, ["cp2 192.0.2.12 voter healthy", "- 192.0.2.14 learner unhealthy"])
+    assert len(membership(host, "remove_silent_members").changes) == 1
+    assert host.calls[0].startswith("etcdctl remove 2 ")
+
+
+def test_an_address_that_begins_like_another(host: Host) -> None:
+    """192.0.2.1 is not 192.0.2.12."""
+    fake_etcdctl(host, ["cp2 192.0.2.12 voter healthy", "- 192.0.2.1 learner unhealthy"])
+    assert len(membership(host, "remove_silent_members").changes) == 1
+
+
+def test_nodes_that_nobody_wants_go_once_they_are_silent(host: Host, cluster: Cluster) -> None:
+    host.write("/var/lib/groundplane/cluster.json", '{"cluster": "abc", "gone": ["cp0"]}')
+    cluster.nodes("cp1", "cp2", "cp3", "w1", "w8", "w9")
+    # A Node that we want may be silent for as long as it likes.
+    for name, seconds in {"cp1": 3600, "w9": 5, "cp2": 3600, "w1": 3600}.items():
+        renewed = datetime.now(UTC) - timedelta(seconds=seconds)
+        cluster.add("Lease", name, spec={"renewTime": renewed.isoformat(), "holderIdentity": name})
+    done = membership(host, "remove_silent_nodes")
+    # w8 has no lease at all.
+    assert done.changes == [
+        "node cp1 deleted: not wanted and silent",
+        "node w8 deleted: not wanted and silent",
+    ]
+    nodes = [key for key in cluster.objects if key.startswith("node/")]
+    assert nodes == ["node/cp2", "node/cp3", "node/w1", "node/w9"]
+    record = json.loads(host.read("/var/lib/groundplane/cluster.json"))
+    assert record == {"cluster": "abc", "gone": ["cp0", "cp1", "w8"]}
+
+
+def test_a_worker_is_let_in_while_it_is_no_node(host: Host, cluster: Cluster) -> None:
+    host.write("/etc/groundplane/join", "6a6f696e\n")
+    done = membership(host, "admit_workers")
+    assert done.status == 0, done.err
+    (secret,) = cluster.objects.values()
+    assert secret["metadata"]["name"] == f"bootstrap-token-{token_id('w1')}"
+    cluster.file.write_text("{}")
+    cluster.nodes("w1")
+    membership(host, "admit_workers")
+    assert list(cluster.objects) == ["node/w1"]
+
+
+@pytest.mark.parametrize("name", ["w1", "rack1-n4", "a" * 63])
+def test_both_sides_work_out_the_same_join_token(host: Host, name: str) -> None:
+    secret = bytes(range(32)).hex()
+    # As the step `secrets` writes it; jq ends the line.
+    host.write("/etc/groundplane/join", f"{secret}\n")
+    made = json.loads(host.bash(f"token {name}", step="membership").out)["stringData"]
+    assert f"{made['token-id']}.{made['token-secret']}" == join_token(secret, name)
+    ends = datetime.fromisoformat(made["expiration"]) - datetime.now(UTC)
+    assert timedelta(minutes=119) < ends <= timedelta(hours=2)
+
+
+# ---- what hosts must know --------------------------------------------------------------------
+
+CONTROL_PLANE = {
+    "role": "control-plane",
+    "identity": {"ca.crt": "CA\n", "ca.key": "KEY\n", "etcd/ca.key": "ETCD\n"},
+    "keys": [{"name": "key1", "secret": "a2V5"}],
+    "join": "6a6f696e",
+}
+
+
+def test_a_control_planes_secrets(host: Host) -> None:
+    done = host.bash("apply", CONTROL_PLANE, step="secrets")
+    assert done.status == 0, done.err
+    assert host.read("/etc/kubernetes/pki/etcd/ca.key") == "ETCD\n"
+    assert host.read("/etc/groundplane/join").strip() == "6a6f696e"
+    for fact, path, mode, _ in host.facts():
+        assert (fact, mode) == ("file", "0600"), path
+        assert host.path(path).stat().st_mode & 0o777 == 0o600
+    assert host.bash("apply", CONTROL_PLANE, step="secrets").out == ""
+
+
+def test_what_a_step_says_is_never_the_secret_itself(host: Host) -> None:
+    done = host.bash("apply", CONTROL_PLANE, step="secrets")
+    assert not any(word in done.out + done.err for word in ("KEY", "ETCD", "a2V5", "6a6f696e"))
+
+
+def test_a_workers_secrets(host: Host) -> None:
+    data = {"role": "worker", "join_token": "abcdef.0123456789abcdef", "ca": "CA\n"}
+    done = host.bash("apply", data, step="secrets")
+    assert done.status == 0, done.err
+    assert {fact[1] for fact in host.facts()} == {
+        "/var/lib/groundplane/join/ca.crt",
+        "/var/lib/groundplane/join/token",
+    }
+
+
+@pytest.mark.parametrize("ca", [None, "CA\n"], ids=["public", "own CA"])
+@pytest.mark.parametrize("username", [None, "puller"], ids=["open", "login"])
+def test_a_private_registry(host: Host, ca: str | None, username: str | None) -> None:
+    registry = {"address": "registry.example.org:5000"}
+    registry |= {"ca": ca} if ca else {}
+    registry |= {"username": username, "password": "s3cret"} if username else {}
+    done = host.bash("apply", {"role": "worker", "registry": registry}, step="secrets")
+    assert done.status == 0, done.err
+    toml = host.read("/etc/containerd/certs.d/registry.example.org:5000/hosts.toml")
+    login = base64.b64encode(b"puller:s3cret").decode()
+    assert (f'Authorization = ["Basic {login}"]' in toml) == bool(username)
+    assert ("  ca = " in toml) == bool(ca)
+    # TOML that containerd can read.
+    hosts = tomllib.loads(toml)["host"]
+    assert hosts["https://registry.example.org:5000"]["capabilities"] == ["pull", "resolve"]
+
+
+def test_what_goes_with_the_step(host: Host) -> None:
+    host.bash("apply", CONTROL_PLANE, step="secrets")
+    host.bash("destroy", step="secrets")
+    assert not host.there("/etc/groundplane/join")
