@@ -93,16 +93,17 @@ class _Plan:
 
     def __init__(self, parent: pulumi.Resource, name: str, spec: Spec, seen: Observation):
         self.parent, self.name, self.spec, self.seen = parent, name, spec, seen
-        self.blank = not any(seen.joined(host.name) for host in spec.control_planes)
-        self.living = [
-            host
-            for host in spec.control_planes
-            if host.name in seen.living(h.name for h in spec.control_planes)
-        ]
+        members = [host for host in spec.control_planes if seen.joined(host.name)]
+        self.blank = not members
+        serving = set(seen.living(host.name for host in members))
+        self.living = [host for host in members if host.name in serving]
         # Where the cluster is founded; once it stands, whoever holds it can give its identity.
-        self.founder = (self.living or spec.control_planes)[0]
-        # Who acts for the whole cluster: always the same one, while it lives.
-        self.speaker = self.roaming("membership") or self.founder
+        self.founder = (self.living or members or spec.control_planes)[0]
+        # Who acts for the whole cluster. Always the same one, so that a control plane which is
+        # slow to answer for once changes nothing; unless there is something to do and it cannot.
+        holder = next((h for h in members if seen.conforms(h.name, "membership")), self.founder)
+        able = holder in self.living or not self.membership_is_due
+        self.speaker = holder if able else self.founder
 
     def child(self, *orders: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self.parent, depends_on=list(orders))
@@ -267,23 +268,19 @@ class _Plan:
         )
         return founded
 
-    def roaming(self, script: str) -> Host | None:
-        """Where a step that any control plane can run was run last, while that one lives."""
-        return next((h for h in self.living if self.seen.conforms(h.name, script)), None)
-
     def membership(self, secrets: dict[str, remote.Command]) -> remote.Command:
-        host = self.speaker
         return step(
             self.called("membership"),
-            host,
+            self.speaker,
             "membership",
             data.membership(self.spec),
             self.seen,
-            self.child(secrets[host.name]),
-            token=token_hex(8) if self._membership_is_due() else None,
+            self.child(secrets[self.speaker.name]),
+            token=token_hex(8) if self.membership_is_due else None,
         )
 
-    def _membership_is_due(self) -> bool:
+    @cached_property
+    def membership_is_due(self) -> bool:
         """Somebody is to be let in, or is in who should not be and does not answer."""
         wanted = {host.name for host in self.spec.hosts if host.state != "lost"}
         new = any(
@@ -298,12 +295,11 @@ class _Plan:
         self, founded: remote.Command, orders: Sequence[pulumi.Resource]
     ) -> remote.Command:
         """Its data change only when it is to be renewed, or everything above would look new."""
-        holder = self.roaming("kubeconfig")
         cluster = self.spec.cluster
         keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if not self.blank else None
         return step(
             self.called("kubeconfig"),
-            holder or self.founder,
+            self.founder,
             "kubeconfig",
             founded.stdout.apply(
                 lambda _: {"context": self.name, "endpoint": cluster.endpoint.host_port, "renewal": 1}

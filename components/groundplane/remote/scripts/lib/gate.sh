@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# The disturbance gate: in front of every path that takes a node down. Whoever passes holds a
-# Lease in the cluster until the node is healthy again or gone; `depends_on` alone cannot promise
-# that, since deletes are not chained.
+# The disturbance gate: in front of every path that takes a node down. Whoever passes holds a slot
+# in the cluster until the node is healthy again or gone; `depends_on` alone cannot promise that,
+# since deletes are not chained.
+# A slot is a ConfigMap and no Lease: workers come with their kubelet's credential, and
+# NodeRestriction keeps nodes away from all Leases but their heartbeat's.
 # Data: .name .role .max_unavailable
 
 readonly GATE_NAMESPACE=groundplane
@@ -38,16 +40,17 @@ kube() {
   kubectl --kubeconfig "$config" --request-timeout 15s "$@"
 }
 
-lease() {
+# slot NAME [RESOURCE_VERSION]: held by this node; with a version, only if nobody was quicker.
+slot() {
   jq -nc --arg name "$1" --arg holder "$(data .name)" --arg version "${2:-}" \
-    --arg now "$(date -u +%FT%T.%6NZ)" --arg namespace "$GATE_NAMESPACE" \
-    '{apiVersion: "coordination.k8s.io/v1", kind: "Lease",
+    --arg since "$(date -u +%FT%TZ)" --arg namespace "$GATE_NAMESPACE" \
+    '{apiVersion: "v1", kind: "ConfigMap",
       metadata: ({name: $name, namespace: $namespace}
                  + if $version == "" then {} else {resourceVersion: $version} end),
-      spec: {holderIdentity: $holder, acquireTime: $now, leaseDurationSeconds: 1800}}'
+      data: {holder: $holder, since: $since}}'
 }
 
-# The Leases that this node may hold: control planes share one, workers have max_unavailable.
+# The slots that this node may hold: control planes share one, workers have max_unavailable.
 gate_slots() {
   if [ "$(data .role)" = control-plane ]; then echo control-plane
   else seq -f 'worker-%g' "$(data .max_unavailable)"; fi
@@ -57,23 +60,32 @@ gate_slots() {
 gate_take() {
   local slot holder version
   for slot in $(gate_slots); do
-    holder=$(kube -n "$GATE_NAMESPACE" get lease "$slot" --ignore-not-found \
-      -o jsonpath='{.spec.holderIdentity} {.metadata.resourceVersion}') || return 1
+    holder=$(kube -n "$GATE_NAMESPACE" get configmap "$slot" --ignore-not-found \
+      -o jsonpath='{.data.holder} {.metadata.resourceVersion}') || return 1
     read -r holder version <<<"$holder" || true
     if [ "$holder" = "$(data .name)" ]; then return 0; fi
     if [ -z "$holder" ]; then
-      if lease "$slot" | kube create -f - >/dev/null 2>&1; then return 0; fi
+      gate_try create < <(slot "$slot") && return 0
     elif [ -z "$(kube get node "$holder" --ignore-not-found -o name)" ]; then
       # The resource version makes the take-over fail for all but one of those who try it.
-      if lease "$slot" "$version" | kube replace -f - >/dev/null 2>&1; then return 0; fi
+      gate_try replace < <(slot "$slot" "$version") && return 0
     fi
   done
   return 1
 }
 
+# gate_try VERB: what can be lost to another is tried again; a refusal would stay one for ever.
+gate_try() {
+  local answer
+  answer=$(kube "$1" -f - 2>&1) && return 0
+  ! grep -q Forbidden <<<"$answer" || die "$(data .name) may not take its turn: $answer" \
+    "the membership step gives nodes this right; run the same command again"
+  return 1
+}
+
 gate_holders() {
-  kube -n "$GATE_NAMESPACE" get leases \
-    -o jsonpath='{range .items[*]}{.spec.holderIdentity} since {.spec.acquireTime}; {end}' || true
+  kube -n "$GATE_NAMESPACE" get configmaps -o jsonpath=\
+'{range .items[?(@.data.holder)]}{.data.holder} since {.data.since}; {end}' || true
 }
 
 # gate_enter ACTION: waits for its turn, then for the cluster to be able to bear it.
@@ -110,9 +122,9 @@ gate_refuse() {
 gate_leave() {
   local slot
   for slot in $(gate_slots); do
-    [ "$(kube -n "$GATE_NAMESPACE" get lease "$slot" --ignore-not-found \
-      -o jsonpath='{.spec.holderIdentity}')" = "$(data .name)" ] || continue
-    kube -n "$GATE_NAMESPACE" delete lease "$slot" >/dev/null
+    [ "$(kube -n "$GATE_NAMESPACE" get configmap "$slot" --ignore-not-found \
+      -o jsonpath='{.data.holder}')" = "$(data .name)" ] || continue
+    kube -n "$GATE_NAMESPACE" delete configmap "$slot" >/dev/null
   done
 }
 

@@ -66,32 +66,6 @@ has_address() { [ -n "$(ip -o address show to "$(data .endpoint.address)")" ]; }
 # A cluster is known by its root: the same after a restore, another for every founding.
 cluster_id() { openssl x509 -in "$PKI/ca.crt" -outform DER | digest | cut -c1-16; }
 
-# What the nodes themselves may do for the gate and the plain network, and the gate's place.
-rights() {
-  kube apply --server-side --force-conflicts -f - >/dev/null <<JSON
-{"apiVersion": "v1", "kind": "List", "items": [
-  {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "$GATE_NAMESPACE"}},
-  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-   "metadata": {"name": "groundplane:node"},
-   "rules": [
-     {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch", "delete"]},
-     {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["get"]}]},
-  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-   "metadata": {"name": "groundplane:node"},
-   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "groundplane:node"},
-   "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]},
-  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-   "metadata": {"name": "groundplane:gate", "namespace": "$GATE_NAMESPACE"},
-   "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
-              "verbs": ["get", "list", "create", "update", "delete"]}]},
-  {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-   "metadata": {"name": "groundplane:gate", "namespace": "$GATE_NAMESPACE"},
-   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "groundplane:gate"},
-   "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]}
-]}
-JSON
-}
-
 identity() {
   local path
   for path in ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key; do

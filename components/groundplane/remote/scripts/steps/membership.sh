@@ -6,6 +6,7 @@
 # Data: .control_planes {name: address} .workers [name]
 
 apply() {
+  rights
   remove_silent_members
   remove_silent_nodes
   admit_workers

@@ -146,24 +146,31 @@ change() {
   if [ "$(data .state)" = maintenance ]; then rest; else node_uncordon; fi
 }
 
-# differences: what would disturb the node, one word a line.
+# differences: what would disturb the node, one word a line, in the order in which it is done.
+# Static pods before the kubelet's restart: one that changes while a kubelet finds its way back
+# waits two minutes for volumes.
 differences() {
-  { ! runtime_differs && [ "$(applied runtime)" = "$(runtime_digest)" ]; } || echo runtime
   [ "$(kubelet_version)" = "$(data .kubernetes)" ] || echo version
+  ! is_control_plane || control_plane_differences
+  { ! runtime_differs && [ "$(applied runtime)" = "$(runtime_digest)" ]; } || echo runtime
   if [ "$(applied kubelet)" != "$(kubelet_digest)" ] || drifted /var/lib/kubelet/config.yaml ||
     ! same_file /etc/systemd/system/kubelet.service < <(kubelet_unit) ||
     ! systemctl is-active -q kubelet; then echo kubelet; fi
-  is_control_plane || return 0
-  local manifest
-  if [ "$(applied control-plane)" != "$(control_plane_digest)" ]; then echo control-plane; else
-    for manifest in kube-apiserver kube-controller-manager kube-scheduler; do
-      if drifted "/etc/kubernetes/manifests/$manifest.yaml" ||
-        [ ! -e "/etc/kubernetes/manifests/$manifest.yaml" ]; then echo control-plane; break; fi
-    done
-  fi
-  { [ "$(applied certificates)" = "$(data .certificates)" ] && ! certificates_end_soon; } || echo certificates
-  [ "$(encryption_key_in_use)" = "$(jq -r '.[0].name' "$OURS/keys.json")" ] || echo encryption
 }
+
+control_plane_differences() {
+  local name
+  { [ "$(applied certificates)" = "$(data .certificates)" ] && ! certificates_end_soon; } ||
+    echo certificates
+  [ "$(applied control-plane)" = "$(control_plane_digest)" ] || { echo control-plane; return; }
+  [ "$(encryption_key_in_use)" = "$(newest_key)" ] || { echo control-plane; return; }
+  for name in kube-apiserver kube-controller-manager kube-scheduler; do
+    if [ ! -e "/etc/kubernetes/manifests/$name.yaml" ] ||
+      drifted "/etc/kubernetes/manifests/$name.yaml"; then echo control-plane; return; fi
+  done
+}
+
+newest_key() { jq -r '.[0].name' "$OURS/keys.json"; }
 
 # 90 days, in seconds: kubeadm's certificates live a year.
 certificates_end_soon() {
@@ -185,12 +192,11 @@ disturb() {
   [[ " $* " != *" version "* && " $* " != *" runtime "* ]] || node_drain
   for reason in "$@"; do
     case $reason in
-      runtime) change_runtime ;;
       version) change_version ;;
-      kubelet) change_kubelet ;;
-      control-plane) change_control_plane ;;
       certificates) change_certificates ;;
-      encryption) change_encryption ;;
+      control-plane) change_control_plane ;;
+      runtime) runtime_apply ;;
+      kubelet) change_kubelet ;;
     esac
   done
   wait_healthy
@@ -207,11 +213,12 @@ rest() {
   gate_leave
 }
 
-change_runtime() { runtime_apply; }
-
 change_kubelet() {
   # The cluster's document first, or the next join would bring the old settings back.
-  ! is_control_plane || upload kubelet
+  ! is_control_plane || {
+    control_plane_documents | write_atomically "$KUBEADM" 0600
+    phase "upload-config kubelet"
+  }
   kubelet_unit_apply
   timeout 120 kubeadm upgrade node phase kubelet-config >"$RUN/kubeadm" 2>&1 ||
     die "kubeadm cannot write the kubelet's configuration: $(tail -n 5 "$RUN/kubeadm")"
@@ -220,27 +227,25 @@ change_kubelet() {
   changed "kubelet restarted"
 }
 
-upload() {
-  control_plane_documents | write_atomically "$KUBEADM" 0600
-  kubeadm init phase upload-config "$1" --config "$KUBEADM" >"$RUN/kubeadm" 2>&1 ||
-    die "kubeadm cannot upload its $1 configuration: $(tail -n 5 "$RUN/kubeadm")"
-}
-
 change_control_plane() {
-  upload kubeadm
+  control_plane_documents | write_atomically "$KUBEADM" 0600
   put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
+  put_file "$OURS/encryption.json" 0600 < <(encryption_configuration "$(newest_key)") || true
   if ! covers_names; then
     rm -f "$PKI/apiserver.crt" "$PKI/apiserver.key"
     phase "certs apiserver"
     changed "$PKI/apiserver.crt"
   fi
-  local before
+  local before manifest=/etc/kubernetes/manifests/kube-apiserver.yaml was
   before=$(process_of kube-apiserver)
+  was=$(digest <"$manifest" 2>/dev/null || true)
   phase "control-plane all"
+  # The kubelet restarts what has a new manifest; files that are read at the start it cannot see.
+  [ "$(digest <"$manifest")" != "$was" ] || restart_static kube-apiserver
+  await_process kube-apiserver "$before"
+  # Behind this host's own API server, which kubeadm talks to, and which may have been down.
+  phase "upload-config kubeadm"
   phase "addon kube-proxy"
-  # Even where the manifest is the same, a file that the API server reads at its start may not be.
-  [ -z "$before" ] || [ "$(process_of kube-apiserver)" != "$before" ] || restart_static kube-apiserver
-  wait_until 180 "the API server starts with its new settings" new_process kube-apiserver "$before"
   changed "control plane settings"
 }
 
@@ -264,6 +269,14 @@ new_process() {
   [ -n "$now" ] && [ "$now" != "$2" ] && api_server_ready
 }
 
+# await_process NAME BEFORE: a static pod runs anew. A kubelet that was restarted while the pod
+# changed can lose sight of it (seen with 1.36.3: the sandbox stays, no container follows, for
+# ever); starting that kubelet once more always helped.
+await_process() {
+  within 60 new_process "$1" "$2" || systemctl restart kubelet
+  wait_until 180 "$1 runs with what is new" new_process "$1" "$2"
+}
+
 # restart_static NAME: the kubelet starts it again at once.
 restart_static() { pkill -x "${1:0:15}" || true; }
 
@@ -274,19 +287,9 @@ change_certificates() {
   for name in etcd kube-apiserver kube-controller-manager kube-scheduler; do
     before=$(process_of "$name")
     restart_static "$name"
-    wait_until 180 "$name runs with its new certificates" new_process "$name" "$before"
+    await_process "$name" "$before"
   done
   changed "certificates renewed"
-}
-
-change_encryption() {
-  local before
-  encryption_configuration "$(jq -r '.[0].name' "$OURS/keys.json")" |
-    write_atomically "$OURS/encryption.json" 0600
-  before=$(process_of kube-apiserver)
-  restart_static kube-apiserver
-  wait_until 180 "the API server writes with the new key" new_process kube-apiserver "$before"
-  changed "secrets are written with $(encryption_key_in_use)"
 }
 
 # ---- the Kubernetes version ------------------------------------------------------------------
