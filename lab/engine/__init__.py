@@ -12,12 +12,14 @@ from pathlib import Path
 
 BIN = Path(__file__).parent / "bin"
 PROVIDERS = ("command", "random")
+OFFICIAL = "https://get.pulumi.com"  # The last of the places where the engine looks for plugins.
 
 
 def install(cli: Path, folder: Path, home: Path) -> list[str]:
     """Make a Pulumi in `folder` that has all it needs, and return which stand-ins it got.
 
-    An official plugin always wins: one in `home` or, for the language host, beside the CLI.
+    An official plugin always wins: one in `home`, which is downloaded where its server answers,
+    or, for the language host, the one beside the CLI.
 
     Args:
         cli: the Pulumi executable.
@@ -29,6 +31,8 @@ def install(cli: Path, folder: Path, home: Path) -> list[str]:
     # Not at the top: every start of a stand-in runs this file, and needs neither.
     import shutil
     from importlib.metadata import version
+
+    from lab.parts import fetch
 
     folder.mkdir(parents=True, exist_ok=True)
     used = []
@@ -44,15 +48,29 @@ def install(cli: Path, folder: Path, home: Path) -> list[str]:
         executable = f"pulumi-resource-{name}"
         # The engine only takes the very version that the SDK asks for; what follows the plus
         # sign does not count for it, and tells people what they have.
-        plugin = f"resource-{name}-v{version(f'pulumi_{name}')}"
-        standin = home / "plugins" / f"{plugin}+lab.standin"
-        if (home / "plugins" / plugin / executable).exists():
+        wanted = version(f"pulumi_{name}")
+        official = home / "plugins" / f"resource-{name}-v{wanted}" / executable
+        standin = home / "plugins" / f"resource-{name}-v{wanted}+lab.standin"
+        if not official.exists() and fetch.answers(OFFICIAL):
+            # Not beside its stand-in, which the engine takes for the same: it fetches nothing.
+            shutil.rmtree(standin, ignore_errors=True)
+            _download(cli, home, name, wanted)
+        if official.exists():
             shutil.rmtree(standin, ignore_errors=True)
         else:
             standin.mkdir(parents=True, exist_ok=True)
             _link(BIN / executable, standin / executable)
             used.append(executable)
     return used
+
+
+def _download(cli: Path, home: Path, name: str, wanted: str) -> None:
+    """Let the engine fetch an official provider; without it, the stand-in stays."""
+    import subprocess
+
+    command = [str(cli), "plugin", "install", "resource", name, wanted]
+    environment = os.environ | {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "1"}
+    subprocess.run(command, env=environment, capture_output=True, check=False)
 
 
 def _hard_link(source: Path, target: Path) -> None:

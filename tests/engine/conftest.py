@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from engine_harness import Network, Server, Stack, keygen
 
+from lab import parts
 from lab.engine import install
-
-PULUMI_VERSION = "3.259.0"
+from lab.parts import build, fetch, recipes, store
 
 
 @pytest.fixture(scope="session")
 def cli() -> Path:
-    """The Pulumi CLI: the one on the PATH, else the one that the lab has built."""
-    cache = Path(os.environ.get("GROUNDPLANE_CACHE", Path.home() / ".cache/groundplane"))
-    built = cache / f"parts/pulumi/{PULUMI_VERSION}/linux-amd64/bin/pulumi"
-    found = shutil.which("pulumi")
-    path = built if built.exists() else Path(found) if found else None
-    if path is None:
-        pytest.skip("no Pulumi CLI; python -m lab parts builds one")
+    """The lab's Pulumi CLI, which takes some minutes where it has to be built first."""
+    path = parts.binary("pulumi")
+    with store.locked(print):
+        if not path.exists():
+            build.make(recipes.part("pulumi"), print)
     return path
 
 
@@ -42,7 +39,9 @@ def official_command() -> Path | None:
 def standin_environment(cli: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which `pulumi` works with all stand-ins."""
     folder = tmp_path_factory.mktemp("engine")
-    install(cli, folder / "bin", folder / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetch, "answers", lambda url: False)
+        install(cli, folder / "bin", folder / "home")
     inherited = {
         key: value
         for key, value in os.environ.items()
