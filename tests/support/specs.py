@@ -1,0 +1,49 @@
+"""Specifications, and what a step of theirs is given on the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from groundplane.clusters import data
+from groundplane.remote.step import canonical
+from groundplane.spec import Cluster, Endpoint, Host, Kubernetes, Spec
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJf6nD1a9m8hS7YJxkqo1x0B0E4g0m8w7i8Wm3k5y2V"
+KEYS = [{"name": "key1", "secret": "a2V5IG9uZSBpcyAzMiBieXRlcyBsb25nLCBob25lc3Q="}]
+
+
+def hosts(control_planes: int = 3, workers: int = 2) -> list[Host]:
+    """cp1, cp2, ... at 192.0.2.11 and on; w1, w2, ... at 192.0.2.101 and on."""
+    return [
+        Host(name=f"cp{n}", address=f"192.0.2.{10 + n}", host_key=KEY, role="control-plane")
+        for n in range(1, control_planes + 1)
+    ] + [
+        Host(name=f"w{n}", address=f"192.0.2.{100 + n}", host_key=KEY, role="worker")
+        for n in range(1, workers + 1)
+    ]
+
+
+def spec(machines: list[Host] | None = None, stack: str = "metal", **cluster: Any) -> Spec:
+    """A specification with these fields of the cluster in place of the usual ones."""
+    usual: dict[str, Any] = {
+        "name": "metal",
+        "kubernetes": Kubernetes(version="1.36.4"),
+        "pod_cidrs": ["10.244.0.0/16"],
+        "service_cidrs": ["10.96.0.0/16"],
+        "endpoint": Endpoint(address="192.0.2.10", router_id=51),
+    }
+    return Spec(stack, machines or hosts(), Cluster(**{**usual, **cluster}))
+
+
+def on_the_wire(made: Spec, step: str, name: str = "") -> dict[str, Any]:
+    """What the step of this name is given on stdin for the host, without its token."""
+    head = {"stack": made.stack, "step": step, "revision": 1}
+    if step in ("membership", "nodes"):
+        given = getattr(data, step)(made)
+    else:
+        host = next(host for host in made.hosts if host.name == name)
+        given = (
+            data.prepare(made, host, "amd64", "apt") if step == "prepare" else data.node(made, host)
+        )
+    return dict(json.loads(canonical({**head, **given})))
