@@ -9,7 +9,7 @@ SCRIPTS := components/groundplane/remote/scripts
 
 .PHONY: help
 help:  ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: lab
 lab: .venv  ## Bring up a bare-metal stack on machines made on this computer (as root)

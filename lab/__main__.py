@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import click
-from groundplane.errors import GroundplaneError
 
+from groundplane.errors import GroundplaneError
 from lab import environment, machines, mirror, parts, stack
 from lab.config import CHECKOUT, Lab, configured
 from lab.doctor import examine

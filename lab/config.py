@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from groundplane.errors import GroundplaneError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from groundplane.errors import GroundplaneError
 from lab import machines
 
 CHECKOUT = Path(__file__).parents[1]

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 from groundplane.errors import Finding, SpecError
-
 from lab.config import CHECKOUT, Lab
 from lab.machines import requirements
 from lab.parts import cache

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+
 from groundplane.begin import write_stack
 from groundplane.errors import GroundplaneError
 from lab import environment, machines
@@ -22,7 +23,13 @@ MIRROR = "http://198.18.0.1"
 CONTAINERS: dict[str, Any] = {
     "kubelet": {"cgroupDriver": "cgroupfs", "failCgroupV1": False, "failSwapOn": False},
     "kubeProxy": {"conntrack": {"maxPerCore": 0, "min": 0}},
-    "ignorePreflight": ["SystemVerification", "NumCPU", "Mem", "Swap", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables"],
+    "ignorePreflight": [
+        "SystemVerification",
+        "NumCPU",
+        "Mem",
+        "Swap",
+        "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables",
+    ],
 }
 
 
@@ -39,7 +46,10 @@ def site(lab: Lab, hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "endpoint": {"address": ENDPOINT, "routerId": 51},
             "mirrors": {
                 "downloads": f"{MIRROR}:8080",
-                "images": {"registry.k8s.io": f"{MIRROR}:5000", "groundplane.test": f"{MIRROR}:5000"},
+                "images": {
+                    "registry.k8s.io": f"{MIRROR}:5000",
+                    "groundplane.test": f"{MIRROR}:5000",
+                },
             },
             "protect": False,
             "preflight": {"minDiskGib": 2},
@@ -96,7 +106,9 @@ def pulumi(lab: Lab, *arguments: str, quiet: bool = False) -> str:
 
 def write_kubeconfig(lab: Lab) -> None:
     """The stack's kubeconfig where kubectl looks for it, readable by its owner only."""
-    text = pulumi(lab, "stack", "output", "kubeconfig", "--show-secrets", "--stack", STACK, quiet=True)
+    text = pulumi(
+        lab, "stack", "output", "kubeconfig", "--show-secrets", "--stack", STACK, quiet=True
+    )
     path = lab.folder / "kubeconfig"
     path.touch(0o600)
     path.chmod(0o600)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pulumi
+
 from groundplane import Platform, from_pulumi_config
 
 cluster = Platform(pulumi.get_stack(), from_pulumi_config(Path(__file__).parent)).cluster

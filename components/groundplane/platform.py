@@ -16,7 +16,5 @@ class Platform(pulumi.ComponentResource):
 
     def __init__(self, name: str, spec: Spec, opts: pulumi.ResourceOptions | None = None):
         super().__init__("groundplane:index:Platform", name, None, opts)
-        self.cluster = KubeadmCluster(
-            spec.cluster.name, spec, pulumi.ResourceOptions(parent=self)
-        )
+        self.cluster = KubeadmCluster(spec.cluster.name, spec, pulumi.ResourceOptions(parent=self))
         self.register_outputs({"endpoint": self.cluster.endpoint})

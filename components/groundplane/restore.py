@@ -36,10 +36,10 @@ from groundplane.remote.connect import (
     run_all,
 )
 from groundplane.remote.observation import Observation, look
-from groundplane.remote.survey import expectation
 from groundplane.snapshots import Snapshot
 from groundplane.spec import Host, Spec
 from groundplane.spec.load import REGISTRY_PASSWORD
+from groundplane.survey import expectation
 
 __all__ = ["from_snapshot", "from_survivor", "identity_of_stack", "read_identity"]
 

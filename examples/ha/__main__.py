@@ -6,6 +6,7 @@ The machines stand in Pulumi.STACK.yaml; what every cluster of this team has in 
 from typing import Any
 
 import pulumi
+
 from groundplane import Cluster, Endpoint, Host, KubeadmCluster, Kubernetes, Spec
 from groundplane.spec import ApiServer, Audit, Backup, SshTarget, Taint, Target
 

@@ -1,6 +1,7 @@
 """A team's own program: one control plane, one worker, nothing but what must be said."""
 
 import pulumi
+
 from groundplane import Cluster, Endpoint, Host, KubeadmCluster, Kubernetes, Spec
 
 # Each host's own key, as /etc/ssh/ssh_host_ed25519_key.pub on it says; from Pulumi.STACK.yaml.

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from groundplane.errors import GroundplaneError
-
 from lab.parts.store import write_whole
 
 NETWORK = "198.18.0.0/24"  # reserved for benchmarks, so it collides with nobody's network

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from groundplane.errors import GroundplaneError
-
 from lab import mirror
 from lab.mirror.server import Server
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from groundplane.errors import GroundplaneError
-
 from lab.parts.store import write_whole
 
 GRACE = 5  # seconds between asking a process to end and ending it

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from groundplane.errors import GroundplaneError
-
 from lab.parts.progress import Progress
 
 

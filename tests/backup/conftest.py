@@ -17,8 +17,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "remote"))
 
 from bucket import Bucket
-from groundplane.remote.bundle import SCRIPTS
 from sshd import Sshd, run_sshd
+
+from groundplane.remote.bundle import SCRIPTS
 
 CLUSTER = "5f3a9c0112233445"
 # Where the scripts look on a host -> the folder of the test that stands for it.

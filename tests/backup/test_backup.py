@@ -25,9 +25,10 @@ from conftest import (
     snapshot_bytes,
     ssh_target,
 )
+from sshd import Sshd
+
 from groundplane.errors import GroundplaneError
 from groundplane.snapshots import NAME, decrypt, intact, named
-from sshd import Sshd
 
 OLD = [f"metal-{CLUSTER[:8]}-2026010{day}T000000Z-cp1-timer.{'0' * 16}.db.cms" for day in "1234"]
 # Never ours to remove: of another cluster, of one with a similar name, of an earlier life, no

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 from bucket import signature
 from conftest import Machine
+
 from groundplane.snapshots import NOTHING, authorization
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

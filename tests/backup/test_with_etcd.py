@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Machine, Recipient, ssh_target
-from groundplane.snapshots import decrypt, intact
 from sshd import Sshd
+
+from groundplane.snapshots import decrypt, intact
 
 SUBJECT = ["-subj", "/CN=etcd", "-days", "2", "-nodes"]
 EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import groundplane.clusters.kubeadm as kubeadm
 import pulumi
 import pytest
 import yaml
+from pulumi.runtime import mocks
+
+import groundplane.clusters.kubeadm as kubeadm
 from groundplane.remote.facts import HostSeen
 from groundplane.remote.observation import Observation
 from groundplane.spec import Spec
-from pulumi.runtime import mocks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"

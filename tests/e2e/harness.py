@@ -27,7 +27,6 @@ from typing import Any
 
 import groundplane
 from groundplane.begin import write_stack
-
 from lab import environment, machines
 from lab import stack as lab_stack
 from lab.config import CHECKOUT, Lab

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from groundplane import catalogue as products
 from groundplane.catalogue import product
 from groundplane.spec import Mirrors
-
 from lab import mirror
 from lab.mirror import catalogue
 from lab.parts import build, images, recipes, store

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from groundplane.commands import preflight as command
-from groundplane.preflight import check
 from rich.console import Console
 from test_preflight import build
+
+from groundplane.commands import preflight as command
+from groundplane.preflight import check
 
 
 def run(monkeypatch: pytest.MonkeyPatch, case: Mapping[str, Any], *arguments: str) -> Result:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
+
 from groundplane.errors import GroundplaneError
 from groundplane.preflight import (
     ALL_HOSTS,
@@ -30,7 +32,6 @@ from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.facts import HostSeen
 from groundplane.remote.observation import Observation
 from groundplane.spec import Cluster, Host, immutable
-from pydantic import TypeAdapter
 
 CASES = Path(__file__).parent / "cases"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sshd import Hop, Host, Sshd, keygen, run_sshd
+
 from groundplane.remote import connect
 from groundplane.remote.connect import Done, HostUnreachable, Kind, run_all
-from sshd import Hop, Host, Sshd, keygen, run_sshd
 
 
 def one(host: Host, *argv: str, stdin: str = "", seconds: float = 20) -> Done | HostUnreachable:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sshd import Host, Sshd
+
 from groundplane.remote import observation
 from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.facts import Certificate, Etcd, HostSeen, Member, Node
 from groundplane.remote.ledger import Drift, Entry
 from groundplane.remote.observation import Expect, Observation, look, observe
-from sshd import Host, Sshd
 
 DATA = ("/etc/kubernetes/kubelet.conf",)
 

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from groundplane.remote import ledger
 from groundplane.remote.facts import Certificate, Etcd, HostSeen, Listener, Member, Node, parse
 from groundplane.remote.ledger import Drift, Entry
 from groundplane.remote.observation import Expect, parameters
-from hypothesis import given
-from hypothesis import strategies as st
 
 SCRIPT = Path(ledger.__file__).parent / "scripts" / "observe.sh"
 

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
+
 from groundplane import preflight
 from groundplane.remote import observation
 from groundplane.remote.connect import Done, HostUnreachable, Kind, run_all
 from groundplane.remote.facts import HostSeen, Lock
 from groundplane.remote.observation import Expect, Observation, look
 from groundplane.spec import Cluster, Host
-
 from lab import machines
 from lab.machines import Lab, Machine
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from groundplane.spec import Cluster, Host as Machine, Spec
 from support.host import Done, Host
 from support.specs import KEYS, hosts, on_the_wire, spec
+
+from groundplane.spec import Cluster, Spec
+from groundplane.spec import Host as Machine
 
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "differences.yaml").read_text())
 

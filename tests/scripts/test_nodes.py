@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from groundplane.clusters.data import join_token, token_id
 from support.cluster import Cluster, fake_etcdctl
 from support.host import Done, Host
+
+from groundplane.clusters.data import join_token, token_id
 
 FOLDER = Path(__file__).parent / "cases"
 LABELS = yaml.safe_load((FOLDER / "labels.yaml").read_text())

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from support.host import SCRIPTS, Done, Host
+
 from groundplane.remote import ledger
 from groundplane.remote.bundle import LIBRARY, bundle, installer
-from support.host import SCRIPTS, Done, Host
 
 STEP = """
 apply() {

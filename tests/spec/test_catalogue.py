@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from groundplane.catalogue import ARCHITECTURES, Catalogue, product, release, with_mirror
 from groundplane.errors import CatalogueError
 from groundplane.spec import Mirrors

@@ -13,11 +13,12 @@ import asyncssh
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from spec_support import SITE
+
 from groundplane.begin import read_fingerprints, write_stack
 from groundplane.commands.init import init
 from groundplane.errors import GroundplaneError, SpecError
 from groundplane.spec import load
-from spec_support import SITE
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from groundplane import registry
 from groundplane.errors import GroundplaneError
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from spec_support import PLATFORM, SITE, cases, put
+
 from groundplane.begin import platform_text
 from groundplane.spec import load, reference, schema
 from groundplane.spec.documents import read
 from groundplane.spec.models import Cluster, Model
 from groundplane.spec.validate import model_in
-from spec_support import PLATFORM, SITE, cases, put
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spec_support import KEY, Write, at, cases
+
 from groundplane.errors import GroundplaneError, SpecError
 from groundplane.spec import load, selected_stack, stack_folder
-from spec_support import KEY, Write, at, cases
 
 SITE = f"""\
 encryptionsalt: v1:abc

@@ -12,6 +12,9 @@ from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime import set_all_config
+from spec_support import KEY, SITE, Write
+
 from groundplane.errors import SpecError
 from groundplane.spec import (
     Cluster,
@@ -23,8 +26,6 @@ from groundplane.spec import (
     from_pulumi_config,
     immutable,
 )
-from pulumi.runtime import set_all_config
-from spec_support import KEY, SITE, Write
 
 
 @pytest.fixture(autouse=True)

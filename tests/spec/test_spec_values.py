@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, get_origin
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from spec_support import PLATFORM, SITE
+
 from groundplane.errors import SpecError
 from groundplane.spec import Cluster, Host, load
 from groundplane.spec.documents import parse
 from groundplane.spec.models import Model
 from groundplane.spec.validate import model_in, partial
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from spec_support import PLATFORM, SITE
 
 anything = st.recursive(
     st.none()

@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import groundplane
 import pytest
+
+import groundplane
 
 SCRIPTS = Path(
     # The tests of mutations point this to a spoiled copy.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import cached_property
 from secrets import token_hex
 from typing import Any
@@ -15,10 +16,13 @@ from groundplane.clusters.teardown import teardown
 from groundplane.remote.connect import HostUnreachable, Kind, answers
 from groundplane.remote.observation import Observation
 from groundplane.remote.step import INPUTS, install, leave_alone, step
-from groundplane.remote.survey import survey
 from groundplane.spec import Host, Spec
+from groundplane.survey import survey
 
 __all__ = ["KubeadmCluster"]
+
+# Certificates live a year; renewed this long before their end, a quarter of them is left.
+RENEWED_BEFORE = timedelta(days=90)
 
 
 class KubeadmCluster(pulumi.ComponentResource):
@@ -94,6 +98,7 @@ class _Plan:
     def __init__(self, parent: pulumi.Resource, name: str, spec: Spec, seen: Observation):
         self.parent, self.name, self.spec, self.seen = parent, name, spec, seen
         members = [host for host in spec.control_planes if seen.joined(host.name)]
+        self.members = members
         self.blank = not members
         serving = set(seen.living(host.name for host in members))
         self.living = [host for host in members if host.name in serving]
@@ -197,6 +202,14 @@ class _Plan:
             self.seen,
             self.of_host(*orders),
             deletes=True,
+            token=token_hex(8) if self._ending(host, "/etc/kubernetes/pki/") else None,
+        )
+
+    def _ending(self, host: Host, where: str) -> bool:
+        """Whether a certificate there is to be renewed. A CA's end is only ever reported."""
+        return any(
+            certificate.path.startswith(where) and not certificate.path.endswith("ca.crt")
+            for certificate in self.seen.expiring(host.name, RENEWED_BEFORE)
         )
 
     def let_go(self) -> list[pulumi.Resource]:
@@ -295,18 +308,21 @@ class _Plan:
         self, founded: remote.Command, orders: Sequence[pulumi.Resource]
     ) -> remote.Command:
         """Its data change only when it is to be renewed, or everything above would look new."""
-        cluster = self.spec.cluster
-        keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if not self.blank else None
+        endpoint = self.spec.cluster.endpoint.host_port
+        maker = next(
+            (h for h in self.members if self.seen.conforms(h.name, "kubeconfig")), self.founder
+        )
+        due = self._ending(maker, "/var/lib/groundplane/kubeconfig.crt")
+        keep = None if self.blank or due else pulumi.ResourceOptions(ignore_changes=INPUTS)
         return step(
             self.called("kubeconfig"),
-            self.founder,
+            maker,
             "kubeconfig",
-            founded.stdout.apply(
-                lambda _: {"context": self.name, "endpoint": cluster.endpoint.host_port, "renewal": 1}
-            ),
+            founded.stdout.apply(lambda _: {"context": self.name, "endpoint": endpoint}),
             self.seen,
             pulumi.ResourceOptions.merge(self.child(*orders), keep),
             secret_result=True,
+            token=token_hex(8) if due else None,
         )
 
     def nodes(self, orders: Sequence[pulumi.Resource]) -> remote.Command:

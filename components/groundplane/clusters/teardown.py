@@ -40,7 +40,11 @@ def teardown(name: str, spec: Spec, opts: pulumi.ResourceOptions) -> local.Comma
 
 
 def _host(host: Host) -> dict[str, Any]:
-    return {**host.model_dump(exclude={"labels", "taints", "jump"}), **_key(host), "jump": _jump(host)}
+    return {
+        **host.model_dump(exclude={"labels", "taints", "jump"}),
+        **_key(host),
+        "jump": _jump(host),
+    }
 
 
 def _jump(host: Host) -> dict[str, Any] | None:

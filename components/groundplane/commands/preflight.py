@@ -15,8 +15,8 @@ from rich.text import Text
 from groundplane.preflight import Finding, Severity, check, summary, table
 from groundplane.remote.connect import HostUnreachable
 from groundplane.remote.observation import Observation, observe
-from groundplane.remote.survey import expectation
 from groundplane.spec import load
+from groundplane.survey import expectation
 
 COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 

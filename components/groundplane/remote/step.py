@@ -158,4 +158,3 @@ def _as_root(host: Host, command: str) -> str:
 
 def _quoted(script: str) -> str:
     return script.replace("'", "'\\''")
-

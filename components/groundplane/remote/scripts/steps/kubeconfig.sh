@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# kubeconfig: an administrator's access with an identity of its own. A new renewal number makes a
-# new user and takes the rights from the one before.
-# Data: .context .endpoint .ca .renewal
+# kubeconfig: an administrator's access with an identity of its own. A new token makes a new user
+# and takes the rights from the one before.
+# Data: .context .endpoint .token
 
 apply() {
   wait_until 120 "the API answers" api_answers
   local user config
-  user=groundplane:admin:$(data .renewal)
+  user=groundplane:admin:$(data .token)
   config=$(mktemp "$RUN/kubeconfig.XXXXXX")
   kubeadm kubeconfig user --client-name "$user" --config "$KUBEADM" --validity-period 8760h \
     >"$config" 2>"$RUN/kubeadm" || die "kubeadm makes no kubeconfig: $(tail -n 3 "$RUN/kubeadm")"

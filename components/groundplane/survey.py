@@ -1,5 +1,7 @@
 """The look at all hosts with which every program run begins, and the checks that follow it."""
 
+import pulumi
+
 from groundplane import preflight
 from groundplane.remote.observation import Expect, Observation, observe
 from groundplane.spec import Spec
@@ -9,9 +11,14 @@ __all__ = ["expectation", "survey"]
 
 
 def survey(spec: Spec) -> Observation:
-    """Observe all hosts and run the preflight. Raises PreflightError with all findings."""
+    """Observe all hosts and run the preflight; what is no error becomes a warning of the program.
+
+    Raises PreflightError with all findings.
+    """
     seen = observe(spec.hosts, expectation(spec))
-    preflight.require(spec.cluster, spec.hosts, seen)
+    for finding in preflight.require(spec.cluster, spec.hosts, seen):
+        if finding.severity is preflight.Severity.WARNING:
+            pulumi.log.warn(f"{finding.host}: {finding.cause}. {finding.remedy}".lstrip(": "))
     return seen
 
 
