@@ -13,7 +13,8 @@ from support.host import Done, Host
 # watching, as the real one does.
 NETWORK = """
 ip link set lo up
-ip link add cable type dummy
+ip link add cable type veth peer name end
+ip link set end up
 ip address add 192.0.2.101/24 dev cable
 ip address add fd00:1::101/64 dev cable nodad
 ip link set cable up
@@ -22,7 +23,7 @@ shift
 """
 KUBECTL = """
 case "$*" in
-  *--watch*) cat /run/events; touch /run/said; sleep 60 ;;
+  *--watch*) cat /run/events; sleep 60 ;;
   *) cat /run/ranges ;;
 esac
 """
@@ -39,15 +40,18 @@ def segment(host: Host) -> Host:
 
 def play(host: Host, ranges: list[str], events: list[str], before: str = "", after: str = "") -> Done:
     """Runs it as the unit does until all events are dealt with, and then looks."""
+    # The route of the last one says that all before it were dealt with.
+    events = [*events, "ADDED|last|198.18.99.0/24|192.0.2.199"]
     host.write("/run/events", "".join(f"{event}\n" for event in events))
-    host.path("/run/said").unlink(missing_ok=True)
     script = f"""
       {before}
-      "$plain" w1 {" ".join(ranges)} 2>/run/complaints & unit=$!
-      for _ in $(seq 200); do [ ! -e /run/said ] || break; sleep 0.05; done
-      # The last event is read after it was said.
-      sleep 0.3
-      kill "$unit"
+      start() {{
+        "$plain" w1 {" ".join(ranges)} 2>/run/complaints & unit=$!
+        until [ -n "$(ip route show 198.18.99.0/24)" ]; do sleep 0.05; done
+        kill "$unit"
+        ip route delete 198.18.99.0/24
+      }}
+      start
       {after}"""
     plain = str(host.scripts / "plain-network")
     done = host.execute("bash", "-euc", NETWORK + script, "bash", plain)
@@ -133,8 +137,7 @@ def test_pods_leave_under_their_nodes_address(segment: Host, ranges: list[str]) 
 
 
 def test_a_restart_leaves_one_set_of_rules(segment: Host) -> None:
-    again = f'"$plain" w1 {ONE[0]} & sleep 0.5; kill $!; {LIST}'
-    assert len(rules(play(segment, ONE, NODES, after=again))) == 2
+    assert len(rules(play(segment, ONE, NODES, after=f"start; {LIST}"))) == 2
 
 
 def test_the_runtimes_configuration(segment: Host) -> None:
