@@ -518,7 +518,8 @@ class Recorder:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         # (pid, start) -> every command line that it showed: a shell becomes what it executes.
-        self.seen: dict[tuple[int, str], set[str]] = {}
+        self.seen: dict[tuple[int, str], list[str]] = {}
+        self.inside: set[tuple[int, str]] = set()  # those in machines of this lab
         self.alive: dict[int, tuple[str, int]] = {}  # pid -> start, how often it was looked at
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -542,21 +543,30 @@ class Recorder:
 
     def _look(self, pid: int) -> None:
         start, looks = self.alive.get(pid) or (daemon.started(pid), 0)
-        if looks < self.LOOKS:
-            self.alive[pid] = start, looks + 1
-            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if raw:
-                text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
-                self.seen.setdefault((pid, start), set()).add(text)
+        if looks == self.LOOKS:
+            return
+        self.alive[pid] = start, looks + 1
+        if (
+            looks == 0
+            and f"/groundplane-{self.lab.name}/" in Path(f"/proc/{pid}/cgroup").read_text()
+        ):
+            self.inside.add((pid, start))
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if raw:
+            text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
+            self.seen.setdefault((pid, start), []).append(text)
 
     def commands(self) -> list[str]:
-        return sorted({line for lines in [*self.seen.values()] for line in (*lines,)})
+        """Every command line of the computer and of all machines."""
+        return sorted({line for lines in [*self.seen.values()] for line in lines})
 
     def count(self, start: str) -> int:
-        """How many processes had a command line that begins so, in whatever folder it lies."""
+        """How many processes of this lab's machines had a command line that begins so, in
+        whatever folder it lies."""
         words = start.split()
         return sum(
-            any(_is(line.split(), words) for line in (*lines,)) for lines in [*self.seen.values()]
+            key in self.inside and any(_is(line.split(), words) for line in lines)
+            for key, lines in [*self.seen.items()]  # a copy: the thread goes on
         )
 
 
