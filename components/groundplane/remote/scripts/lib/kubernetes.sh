@@ -182,6 +182,7 @@ Description=kubelet, the Kubernetes node agent
 Documentation=https://kubernetes.io/docs/
 Wants=network-online.target
 After=network-online.target containerd.service
+StartLimitIntervalSec=0
 
 [Service]
 Environment="KUBELET_KUBEADM_ARGS="
@@ -189,7 +190,6 @@ EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
 ExecStart=/usr/local/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS
 Restart=always
 RestartSec=5
-StartLimitIntervalSec=0
 
 [Install]
 WantedBy=multi-user.target
