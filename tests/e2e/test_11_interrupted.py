@@ -101,10 +101,16 @@ def test_the_same_command_converges(stack: Stack, recorder: Recorder) -> None:
     assert recorder.count("kubeadm join") == 1
     assert stack.nodes() == {"cp1": True, "w1": True}
     assert stack.members() == {"cp1": True}
+    assert stack.preview() == {}
+    assert_pods_reach_each_other(stack)
+
+
+def test_what_was_pending_is_read_back(stack: Stack) -> None:
+    """The engine keeps a note of what it was doing when it was killed, until it may look."""
+    stack.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
     state = json.loads(stack.pulumi("stack", "export").text)
     assert not state["deployment"].get("pending_operations")
     assert stack.preview() == {}
-    assert_pods_reach_each_other(stack)
 
 
 # ---- while it is being changed ---------------------------------------------------------------
