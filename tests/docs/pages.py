@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 CHECKOUT = Path(__file__).parents[2]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ def blocks(*languages: str) -> Iterator[Block]:
     for page in pages():
         text = page.read_text()
         for found in FENCE.finditer(text):
-            if found[1] in languages:
+            if found[2] in languages:
                 line = text.count("\n", 0, found.start()) + 1
-                yield Block(f"{page.relative_to(CHECKOUT)}:{line}", found[1], found[2])
+                yield Block(f"{page.relative_to(CHECKOUT)}:{line}", found[2], dedent(found[3]))
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

@@ -235,7 +235,7 @@ KEYS_OF_THE_PLATFORM = {"kubernetes", "network", "domain", "audit"}
         if re.search(r"^[ +]?(cluster|hosts):", block.text, re.M)
     ],
 )
-def test_edits_are_taken(block: Any, tmp_path: Path) -> None:
+def test_edits_are_taken(block: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fragment, laid over a site, is a specification without errors; before and after."""
     before = without_lines(block.text, "+") if block.language == "diff" else {}
     after = (
@@ -245,6 +245,11 @@ def test_edits_are_taken(block: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_text(
             "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
         )
+    # What a page calls ~/.ssh/... is the reader's.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    for name in re.findall(r"~/\.ssh/(\w+)", block.text):
+        (tmp_path / ".ssh" / name).touch()
     gone = names(before) - names(after)
     for fragment, absent in ((before, set()), (after, gone)):
         site = over(SITE, fragment)
