@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from lab.engine import provider
@@ -70,12 +72,6 @@ class Record:
             for line in lines if len(lines) <= FLOOD else ["\n".join(lines)]:
                 await call.status(line)
 
-    async def finish(self, logger: asyncio.Task[None]) -> None:
-        """Wait until everything is shown."""
-        self.ended = True
-        self.arrived.set()
-        await logger
-
     def outputs(self) -> Properties:
         """Both streams as properties.
 
@@ -103,6 +99,26 @@ class Record:
         return outputs
 
 
+@asynccontextmanager
+async def _recorded(call: Call, inputs: Properties) -> AsyncIterator[Record]:
+    """A record whose lines are shown until the end of the block, and all of them then."""
+    record = Record(inputs.get("logging"))
+    logger = asyncio.create_task(record.log(call))
+    try:
+        yield record
+    finally:
+        record.ended = True
+        record.arrived.set()
+        await logger
+
+
+def _result(command: str, failure: str | None, record: Record) -> Properties:
+    """The outputs of a command that has ended, or the text of its failure."""
+    if failure is None:
+        return record.outputs()
+    raise OperationError(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
+
+
 def _text(data: bytes | bytearray) -> str:
     return data.decode(errors="replace")
 
@@ -122,20 +138,18 @@ async def run_remote(call: Call, command: str, inputs: Properties, state: Proper
 
     async def refused(name: str, needed: bool) -> None:
         await (call.error if needed else call.warn)(
-            f"Unable to set '{name}'. This only works if your SSH server is configured to accept\n"
-            "\tthese variables via AcceptEnv. Alternatively, if a Bash-like shell runs the command"
-            " on the remote host, you could\n"
-            "\tprefix the command itself with the variables in the form 'VAR=value command'"
+            f"Unable to set '{name}': the host's SSH server does not take it (AcceptEnv).\n"
+            "Set it in the command itself: VAR=value command"
         )
         if needed:
             raise OperationError(f'could not set environment variable "{name}": ssh: setenv failed')
 
     environment = [(k, v, True) for k, v in (inputs.get("environment") or {}).items()]
     environment += [(k, v, False) for k, v in _previous_output(inputs, state).items()]
-    connection = await ssh.connect(call, inputs["connection"])
-    record = Record(inputs.get("logging"))
-    logger = asyncio.create_task(record.log(call))
-    try:
+    async with (
+        ssh.connected(call, inputs["connection"]) as connection,
+        _recorded(call, inputs) as record,
+    ):
         failure = await ssh.execute(
             connection,
             command,
@@ -144,25 +158,14 @@ async def run_remote(call: Call, command: str, inputs: Properties, state: Proper
             refused=refused,
             received=record.add,
         )
-    finally:
-        connection.close()
-        await record.finish(logger)
-    if failure:
-        raise OperationError(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
-    return record.outputs()
+    return _result(command, failure, record)
 
 
 async def run_local(call: Call, command: str, inputs: Properties, state: Properties) -> Properties:
     """Run on this computer; an interrupted update kills it."""
-    record = Record(inputs.get("logging"))
-    logger = asyncio.create_task(record.log(call))
-    try:
+    async with _recorded(call, inputs) as record:
         failure = await _run_process(call, command, inputs, state, record)
-    finally:
-        await record.finish(logger)
-    if failure:
-        raise OperationError(f"{failure}: running {quote(command)}:\n{_text(record.both)}")
-    return record.outputs()
+    return _result(command, failure, record)
 
 
 async def _run_process(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, closing
 from typing import Any, TypeVar
 
 import asyncssh
@@ -28,7 +29,10 @@ FIRST_DELAY, BACKOFF, LONGEST_DELAY = 0.1, 1.5, 5.0
 KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 9}
 
 
-async def connect(call: Call, connection: Properties) -> asyncssh.SSHClientConnection:
+@asynccontextmanager
+async def connected(
+    call: Call, connection: Properties
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """An authenticated connection, through `connection["proxy"]` if there is one.
 
     Args:
@@ -39,16 +43,27 @@ async def connect(call: Call, connection: Properties) -> asyncssh.SSHClientConne
     """
     options = await _options(connection)
     proxy = connection.get("proxy")
-    if proxy is None:
-        return await _retry(call, "Dial", connection, lambda: _dial(connection, options))
-    try:
-        proxy_options = await _options(proxy)
-        jump = await _retry(call, "Dial proxy", proxy, lambda: _dial(proxy, proxy_options))
-        return await _retry(
-            call, "Dial from proxy", connection, lambda: _dial_through(jump, connection, options)
-        )
-    except OperationError as error:
-        raise OperationError(f"proxy: {error}") from error
+    with ExitStack() as ends:
+        if proxy is None:
+            made = await _retry(call, "Dial", connection, lambda: _dial(connection, options))
+        else:
+            try:
+                jump = await _proxy(call, proxy)
+                ends.enter_context(closing(jump))
+                made = await _retry(
+                    call,
+                    "Dial from proxy",
+                    connection,
+                    lambda: _dial_through(jump, connection, options),
+                )
+            except OperationError as error:
+                raise OperationError(f"proxy: {error}") from error
+        yield ends.enter_context(closing(made))
+
+
+async def _proxy(call: Call, proxy: Properties) -> asyncssh.SSHClientConnection:
+    options = await _options(proxy)
+    return await _retry(call, "Dial proxy", proxy, lambda: _dial(proxy, options))
 
 
 async def _options(connection: Properties) -> dict[str, Any]:
