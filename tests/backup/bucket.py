@@ -7,6 +7,7 @@ against AWS's own examples.
 
 import hashlib
 import hmac
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,14 +52,14 @@ class Bucket:
 
     @classmethod
     @contextmanager
-    def serving(cls) -> Iterator["Bucket"]:
+    def serving(cls, address: str = "127.0.0.1", port: int = 0) -> Iterator["Bucket"]:
         bucket = cls()
 
         class Handler(_Handler):
             store = bucket
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        bucket.url = f"http://127.0.0.1:{server.server_port}"
+        server = ThreadingHTTPServer((address, port), Handler)
+        bucket.url = f"http://{address}:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -148,3 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD" and status != 204:
             self.wfile.write(content)
+
+
+if __name__ == "__main__":
+    # For the end-to-end tests, in the lab's network: ADDRESS PORT, until stdin ends.
+    with Bucket.serving(sys.argv[1], int(sys.argv[2])) as running:
+        print(running.url, flush=True)
+        sys.stdin.read()

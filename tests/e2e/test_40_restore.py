@@ -8,15 +8,26 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness import Stack, assert_pods_reach_each_other, until
 
 from lab import machines
+from lab.config import CHECKOUT
 
 CONTROLS = ("cp1", "cp2", "cp3")
 KEPT = "/srv/backup"
+BUCKET = {
+    "endpoint": "http://198.18.0.1:9000",
+    "bucket": "etcd-backup",
+    "prefix": "metal/",
+    "accessKey": "groundplane",
+}
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"  # tests/backup/bucket.py knows it
 
 
 def recipient(stack: Stack) -> tuple[str, Path]:
@@ -45,6 +56,23 @@ def listed(stack: Stack) -> list[dict[str, Any]]:
 
 def stored(stack: Stack) -> list[str]:
     return stack.shell("w2", f"ls {KEPT}").split()
+
+
+@contextmanager
+def serving_bucket(stack: Stack) -> Iterator[None]:
+    """The stand-in for an object store, where the lab's machines can reach it."""
+    address, port = BUCKET["endpoint"].removeprefix("http://").split(":")
+    script = CHECKOUT / "tests" / "backup" / "bucket.py"
+    command = ["nsenter", f"--net=/run/netns/{stack.lab.name}", sys.executable, str(script)]
+    with subprocess.Popen(
+        [*command, address, port], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            yield
+        finally:
+            process.communicate(timeout=10)  # its stdin ends, and so does it
 
 
 def say(stack: Stack, name: str, word: str) -> None:
@@ -81,6 +109,25 @@ def test_the_clock_takes_one(stack: Stack) -> None:
     assert newest["place"].startswith("ssh://")
 
 
+def test_to_a_bucket(stack: Stack) -> None:
+    settings = {**backup(stack), "target": {"s3": BUCKET}}
+    stack.pulumi("config", "set", "--secret", "groundplane:backupSecretKey", SECRET_KEY)
+    with serving_bucket(stack):
+        stack.configure(stack.hosts(*CONTROLS, "w1"), backup=settings)
+        # Nothing but a step of secrets and one without a disturbance.
+        processes = stack.processes(*CONTROLS)
+        stack.up()
+        assert stack.processes(*CONTROLS) == processes
+        stack.shell("cp2", "/usr/local/lib/groundplane/current/backup now")
+        at_target = [s for s in listed(stack) if s["place"].startswith("s3://")]
+        assert [(s["host"], s["reason"]) for s in at_target] == [("cp2", "manual")]
+        found = [s for s in listed(stack) if s["name"] == at_target[0]["name"]]
+        assert {s["place"] for s in found} == {"s3://etcd-backup/metal/", "cp2"}
+        assert len({s["bytes"] for s in found}) == 1
+    stack.configure(stack.hosts(*CONTROLS, "w1"), backup=backup(stack))
+    stack.up()
+
+
 def test_no_copy_no_disturbance(stack: Stack) -> None:
     """A snapshot that cannot be copied off stops the change before anything is disturbed."""
     processes = stack.processes(*CONTROLS)
@@ -105,7 +152,13 @@ def test_all_control_planes_are_lost(stack: Stack) -> None:
     for name in CONTROLS:
         machines.wipe(stack.lab, name)
     _, key = recipient(stack)
-    text = restore(stack, "--snapshot", "latest", "--key", str(key))
+    arguments = ("--snapshot", "latest", "--key", str(key))
+    # Cut off in the middle, the same command clears what there is and begins anew.
+    cut = stack.start("groundplane", "restore", *arguments)
+    until(lambda: stack.runs("cp1", "restore"), "the restore has begun on cp1", 300)
+    cut.kill()
+    text = restore(stack, *arguments)
+    assert "cp1: reset" in text
     assert "stands again, on cp1 alone" in text
     assert said(stack, "before")
     assert not said(stack, "after")

@@ -23,20 +23,23 @@ def snapshots(stack: str | None, as_json: bool) -> None:
     if not found:
         click.echo(f"no snapshot of {spec.cluster.name} anywhere")
         return
-    rows = [("TAKEN (UTC)", "ON", "WHY", "SIZE", "", "WHERE", "NAME")]
+    where: dict[str, list[str]] = {}
+    for s in found:
+        where.setdefault(s.name, []).append(s.place)
+    once = {s.name: s for s in found}
+    rows = [("TAKEN (UTC)", "ON", "WHY", "SIZE", "NAME", "WHERE")]
     rows += [
         (
             f"{s.at:%F %T}",
             s.host,
             s.reason,
             f"{s.bytes / (1 << 20):.1f} MiB",
-            "" if s.encrypted else "not encrypted",
-            s.place,
             s.name,
+            ", ".join(where[s.name]) + ("" if s.encrypted else " (not encrypted)"),
         )
-        for s in found
+        for s in once.values()
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[6]]))
+        click.echo("  ".join([*cells, row[5]]))
