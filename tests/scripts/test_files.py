@@ -12,7 +12,9 @@ PATH = "/etc/groundplane/example"
 
 
 def put(host: Host, content: str, mode: str = "0644"):
-    return host.bash(f"printf %s '{content}' | put_file {PATH} {mode} && echo is new || echo is old")
+    return host.bash(
+        f"printf %s '{content}' | put_file {PATH} {mode} && echo is new || echo is old"
+    )
 
 
 def test_a_file_is_put_once(host: Host) -> None:
@@ -176,5 +178,7 @@ def test_a_file_that_was_never_recorded_has_not_drifted(host: Host) -> None:
 
 
 def test_applied_settings(host: Host) -> None:
-    done = host.bash("echo [$(applied kubelet)]; mark_applied kubelet abc; echo [$(applied kubelet)]")
+    done = host.bash(
+        "echo [$(applied kubelet)]; mark_applied kubelet abc; echo [$(applied kubelet)]"
+    )
     assert done.out.split() == ["[]", "[abc]"]

@@ -50,7 +50,8 @@ def test_quorum_against_its_definition(host: Host) -> None:
     host.write("/run/cases", "\n".join(lines) + "\n")
     done = host.bash("""
       while IFS=';' read -r action members; do
-        if quorum_allows "$action" cp1 "${members//|/$'\\n'}" >/dev/null; then echo yes; else echo no; fi
+        if quorum_allows "$action" cp1 "${members//|/$'\\n'}" >/dev/null; then echo yes
+        else echo no; fi
       done </run/cases""")
     assert [answer == "yes" for answer in done.out.split()] == wanted
 
@@ -132,7 +133,11 @@ def test_many_at_once(host: Host, cluster: Cluster, left: str | None) -> None:
     done = host.bash(
         """
         # All ask first, and only then does any of them take.
-        lease() { touch "/run/asked.$BASHPID"; wait_until 20 "all asked" all_asked; real_lease "$@"; }
+        lease() {
+          touch "/run/asked.$BASHPID"
+          wait_until 20 "all asked" all_asked
+          real_lease "$@"
+        }
         all_asked() { [ "$(ls /run/asked.* | wc -l)" -eq 3 ]; }
         RENAME
         for name in cp1 cp2 cp3; do

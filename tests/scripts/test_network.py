@@ -38,7 +38,9 @@ def segment(host: Host) -> Host:
     return host
 
 
-def play(host: Host, ranges: list[str], events: list[str], before: str = "", after: str = "") -> Done:
+def play(
+    host: Host, ranges: list[str], events: list[str], before: str = "", after: str = ""
+) -> Done:
     """Runs it as the unit does until all events are dealt with, and then looks."""
     # The route of the last one says that all before it were dealt with.
     events = [*events, "ADDED|last|198.18.99.0/24|192.0.2.199"]
@@ -162,7 +164,9 @@ def test_it_is_written_only_when_it_changes(segment: Host) -> None:
 
 
 def test_removal_leaves_only_what_is_not_ours(segment: Host) -> None:
-    look = f'"$plain" --remove; {routes()}; {routes("-6")}; nft list tables; ip route show 10.9.0.0/24'
+    look = (
+        f'"$plain" --remove; {routes()}; {routes("-6")}; nft list tables; ip route show 10.9.0.0/24'
+    )
     before = "ip route add 10.9.0.0/24 via 192.0.2.109; nft add table inet theirs"
     done = play(segment, TWO, NODES, before=before, after=look)
     assert [line.strip() for line in done.out.splitlines()] == [

@@ -49,7 +49,12 @@ def test_a_step_that_ends_well(host: Host) -> None:
     assert done == Done(0, "", "changed /etc/example\n")
     entry = ledger.entry(host.read("/var/lib/groundplane/ledger/example.json"))
     assert entry is not None
-    assert (entry.stack, entry.cluster, entry.step, entry.token) == ("metal", "abc", "example", "t1")
+    assert (entry.stack, entry.cluster, entry.step, entry.token) == (
+        "metal",
+        "abc",
+        "example",
+        "t1",
+    )
     assert entry.at is not None
     facts = host.read("/var/lib/groundplane/ledger/example.facts")
     assert facts.startswith("file\t/etc/example\t0644\t")

@@ -34,7 +34,8 @@ set -eu
 cd "$1"
 shift
 while read -r folder name; do
-  mount -t overlay overlay -o "lowerdir=$folder,upperdir=$PWD/$name,workdir=$PWD/work/$name" "$folder"
+  own="upperdir=$PWD/$name,workdir=$PWD/work/$name"
+  mount -t overlay overlay -o "lowerdir=$folder,$own" "$folder"
 done <kept
 mount --bind run /run
 cd /
@@ -86,12 +87,17 @@ class Host:
         if cannot():
             pytest.skip(f"no namespaces here: {cannot()}")
         self.root, self.scripts = root, scripts
+        for folder in (*KEPT.values(), "run/groundplane", "bin"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
         for name in KEPT.values():
-            (root / name).mkdir(parents=True)
             (root / "work" / name).mkdir(parents=True)
         (root / "kept").write_text("".join(f"{k} {v}\n" for k, v in KEPT.items()))
-        (root / "run" / "groundplane").mkdir(parents=True)
-        (root / "bin").mkdir()
+
+    def copy(self, root: Path) -> Host:
+        """Another host on which is what is on this one."""
+        for folder in (*KEPT.values(), "run", "bin"):
+            shutil.copytree(self.root / folder, root / folder, symlinks=True)
+        return Host(root, self.scripts)
 
     def path(self, path: str) -> Path:
         """Where on this computer a file lies that was written on the host."""

@@ -13,15 +13,26 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJf6nD1a9m8hS7YJxkqo1x0B0E4g0m8w7i8W
 KEYS = [{"name": "key1", "secret": "a2V5IG9uZSBpcyAzMiBieXRlcyBsb25nLCBob25lc3Q="}]
 
 
-def hosts(control_planes: int = 3, workers: int = 2) -> list[Host]:
-    """cp1, cp2, ... at 192.0.2.11 and on; w1, w2, ... at 192.0.2.101 and on."""
+def hosts(control_planes: int = 3, workers: int = 2, **fields: Any) -> list[Host]:
+    """cp1, cp2, ... at 192.0.2.11 and on; w1, w2, ... at 192.0.2.101 and on, as far as they go."""
     return [
-        Host(name=f"cp{n}", address=f"192.0.2.{10 + n}", host_key=KEY, role="control-plane")
-        for n in range(1, control_planes + 1)
-    ] + [
-        Host(name=f"w{n}", address=f"192.0.2.{100 + n}", host_key=KEY, role="worker")
-        for n in range(1, workers + 1)
+        host(f"{prefix}{n}", f"192.0.{2 + (first + n) // 256}.{(first + n) % 256}", role, **fields)
+        for prefix, role, count, first in (
+            ("cp", "control-plane", control_planes, 10),
+            ("w", "worker", workers, 100),
+        )
+        for n in range(1, count + 1)
     ]
+
+
+def host(name: str, address: str, role: str, **fields: Any) -> Host:
+    """One host. `node_address` and `second_node_address` may be the beginning of an IPv6 address,
+    which ends like `address`."""
+    last = address.rpartition(".")[2]
+    for key in ("node_address", "second_node_address"):
+        if key in fields:
+            fields[key] += last
+    return Host(**{"name": name, "address": address, "role": role, "host_key": KEY, **fields})
 
 
 def spec(machines: list[Host] | None = None, stack: str = "metal", **cluster: Any) -> Spec:
