@@ -130,10 +130,19 @@ def test_a_worker_is_let_in_while_it_is_no_node(host: Host, cluster: Cluster) ->
     assert done.status == 0, done.err
     (secret,) = cluster.objects.values()
     assert secret["metadata"]["name"] == f"bootstrap-token-{token_id('w1')}"
-    cluster.file.write_text("{}")
-    cluster.nodes("w1")
-    membership(host, "admit_workers")
-    assert list(cluster.objects) == ["node/w1"]
+
+
+def test_a_worker_is_let_in_again_once_its_earlier_life_is_silent(
+    host: Host, cluster: Cluster
+) -> None:
+    host.write("/etc/groundplane/join", "6a6f696e\n")
+    for seconds, secrets in {5: 0, 3600: 1}.items():
+        cluster.file.write_text("{}")
+        cluster.nodes("w1")
+        renewed = datetime.now(UTC) - timedelta(seconds=seconds)
+        cluster.add("Lease", "w1", spec={"renewTime": renewed.isoformat(), "holderIdentity": "w1"})
+        membership(host, "admit_workers")
+        assert sum(key.startswith("secret/") for key in cluster.objects) == secrets
 
 
 @pytest.mark.parametrize("name", ["w1", "rack1-n4", "a" * 63])

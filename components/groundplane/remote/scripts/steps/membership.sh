@@ -54,11 +54,12 @@ silent() {
 }
 
 # A worker's join token is worked out on both sides from a secret that never expires; what
-# expires is the cluster's permission, given here and only while the worker is no node yet.
+# expires is the cluster's permission, given here and only while the worker is no living node: one
+# that was installed anew finds the Node of its earlier life there still.
 admit_workers() {
   local name
   for name in $(data '.workers[]'); do
-    [ -z "$(kube get node "$name" --ignore-not-found -o name)" ] || continue
+    silent "$name" || continue
     token "$name" | kube apply --server-side --force-conflicts -f - >/dev/null
   done
 }
