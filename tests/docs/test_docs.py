@@ -35,7 +35,7 @@ PULUMI = {
     "config set": {"--secret"},
     "destroy": {"--stack"},
     "preview": {"--diff", "--stack"},
-    "refresh": set(),
+    "refresh": {"--clear-pending-creates"},
     "stack init": set(),
     "stack output": {"--show-secrets"},
     "up": {"--stack"},
