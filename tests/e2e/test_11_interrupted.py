@@ -26,7 +26,7 @@ def test_a_download_that_was_tampered_with(stack: Stack) -> None:
     stack.fresh("cp1", "w1")
     for name in ("cp1", "w1"):
         stack.shell(name, PLANTED)
-        BEFORE[name] = belongings(stack, name)
+        before(stack, name).write_text("\n".join(belongings(stack, name)))
     mirror.set_faults(stack.lab.folder, [{"path": "*/kubeadm", "corrupt": 1000}])
     cp1, w1 = stack.hosts("cp1", "w1")
     w1 |= {"user": "ops", "sudo": True}
@@ -216,12 +216,15 @@ def test_destroy_leaves_what_was_there_before(stack: Stack) -> None:
     assert "cp1: reset" in done.text
     assert "w1: reset" in done.text
     for name in ("cp1", "w1"):
-        assert belongings(stack, name) == BEFORE[name]
+        assert belongings(stack, name) == before(stack, name).read_text().splitlines()
         assert stack.processes(name) == {name: []}
     assert stack.resources() == []
 
 
-BEFORE: dict[str, list[str]] = {}
+def before(stack: Stack, machine: str) -> Path:
+    """What a machine had when it was new."""
+    return stack.logs / f"{machine}.before"
+
 
 # Things of others, of the kinds that we make too.
 PLANTED = """
