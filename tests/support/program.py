@@ -1,0 +1,172 @@
+"""A program under Pulumi's mocks: what it registers, with all options."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+from pulumi.runtime import mocks
+from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.stack import wait_for_rpcs
+from pulumi.runtime.sync_await import _sync_await
+
+# How secrets and what is not known yet look on the wire.
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+SECRET = "1b47061264138c4ac30d75fd1eb44270"
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+PEM = "-----BEGIN CANARY-----\nnever-in-plain-sight\n-----END CANARY-----\n"
+CANARIES = ("never-in-plain-sight", "canary-key", "canary-join")
+IDENTITY = ("ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.key", "etcd/ca.key")
+BOOTSTRAP = json.dumps({"cluster": "0123456789abcdef", "identity": dict.fromkeys(IDENTITY, PEM)})
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One registration. Resources are named here by their names and not by their URNs."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    """As the engine gets them: with marks around secrets, and for what is not known yet."""
+    after: frozenset[str]
+    deleted_with: str
+    parent: str
+    protect: bool
+    retain: bool
+    ignores: frozenset[str]
+
+    @property
+    def secrets(self) -> set[str]:
+        """The inputs that are secret as a whole."""
+        return {k for k, v in self.inputs.items() if isinstance(v, dict) and SIGNATURE in v}
+
+    @property
+    def plain(self) -> str:
+        """All that the engine keeps and shows in plain text."""
+        return json.dumps(_veiled(self.inputs))
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """Where it goes; as a whole a secret, since it holds the key."""
+        return dict(_bare(self.inputs["connection"]))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What a step is given, a secret one too."""
+        text = _bare(self.inputs["stdin"])
+        return dict(json.loads(text))
+
+    @property
+    def known(self) -> bool:
+        return UNKNOWN not in json.dumps(self.inputs)
+
+    @property
+    def effective(self) -> dict[str, Any]:
+        """Those inputs whose change the engine would see."""
+        return {k: v for k, v in self.inputs.items() if k not in self.ignores}
+
+
+def _veiled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return "SECRET" if SIGNATURE in value else {k: _veiled(v) for k, v in value.items()}
+    return [_veiled(v) for v in value] if isinstance(value, list) else value
+
+
+def _bare(value: Any) -> Any:
+    return value["value"] if isinstance(value, dict) and SIGNATURE in value else value
+
+
+def _secret(value: str) -> dict[str, str]:
+    return {SIGNATURE: SECRET, "value": value}
+
+
+class _Monitor(mocks.MockMonitor):
+    """Keeps each registration, and answers as the engine would."""
+
+    def __init__(self, outputs: Callable[[str, str], dict[str, Any]]) -> None:
+        self.outputs = outputs
+        self.found: list[Resource] = []
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name in the protocol
+        urn = self.make_urn(request.parent, request.type, request.name)
+        inputs = json_format.MessageToDict(request.object)
+        if request.custom:
+            self.found.append(
+                Resource(
+                    type=request.type,
+                    name=request.name,
+                    inputs=inputs,
+                    after=frozenset(map(_name, request.dependencies)),
+                    deleted_with=_name(request.deletedWith),
+                    parent=_name(request.parent),
+                    protect=request.protect,
+                    retain=request.retainOnDelete,
+                    ignores=frozenset(request.ignoreChanges),
+                )
+            )
+        given = self.outputs(request.type, request.name)
+        for name in request.additionalSecretOutputs:
+            if name in given:
+                given[name] = _secret(given[name])
+        answer = json_format.ParseDict({**inputs, **given}, Struct())
+        return resource_pb2.RegisterResourceResponse(urn=urn, id=request.name, object=answer)
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def _outputs(kind: str, name: str) -> dict[str, Any]:
+    if kind == "random:index/randomBytes:RandomBytes":
+        number = name.rpartition("-")[2]
+        return {"base64": _secret(f"canary-key-{number}"), "hex": _secret("canary-join")}
+    if kind == "command:remote:Command":
+        stdout = {"bootstrap": BOOTSTRAP, "kubeconfig": PEM}.get(name.rpartition("-")[2], "")
+        return {"stdout": stdout, "stderr": ""}
+    return {}
+
+
+def _nothing(kind: str, name: str) -> dict[str, Any]:
+    return {}
+
+
+def register(
+    program: Callable[[], object], *, preview: bool = False, blank: bool = False
+) -> dict[str, Resource]:
+    """Runs the program and returns what it registered, by name; without components.
+
+    `blank`: nothing was created yet, so that a preview knows no outputs.
+    """
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    monitor = _Monitor(_nothing if preview and blank else _outputs)
+    mocks.set_mocks(
+        _Mocks(), project="groundplane", stack="metal", preview=preview, monitor=monitor
+    )
+    program()
+    _sync_await(wait_for_rpcs())
+    # Registrations race each other; what must be in order says so.
+    found = {r.name: r for r in sorted(monitor.found, key=lambda r: r.name)}
+    assert len(found) == len(monitor.found), "two resources have one name"
+    return found
+
+
+class _Mocks(mocks.Mocks):
+    """Not asked: the monitor answers by itself."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        raise NotImplementedError
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
+        raise NotImplementedError
+
+
+def resolved(output: pulumi.Output[Any]) -> tuple[Any, bool]:
+    """The value of an Output of the program that was run last, and whether it is a secret."""
+    return _sync_await(output.future()), _sync_await(output.is_secret())
