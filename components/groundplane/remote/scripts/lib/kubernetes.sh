@@ -272,9 +272,14 @@ kubernetes_reset() {
 # The kubelet and a kube-proxy in iptables mode leave chains behind that all begin with KUBE-.
 reset_kubelet_chains() {
   command -v "$1-save" >/dev/null || return 0
-  local rules
+  local rules table
   rules=$("$1-save" 2>/dev/null) || return 0
   grep -q KUBE- <<<"$rules" || return 0
   grep -v KUBE- <<<"$rules" | "$1-restore"
+  # Tables that iptables made for those chains and that now hold nothing do nothing.
+  for table in mangle filter nat; do
+    grep -qv ' ACCEPT$' <<<"$("$1" -t "$table" -S)" ||
+      nft delete table "${1/tables/}" "$table" 2>/dev/null || true
+  done
   changed "$1 chains of Kubernetes removed"
 }
