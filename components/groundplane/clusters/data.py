@@ -1,11 +1,11 @@
-"""From the specification to the JSON that each step is given. Pure: the same spec, the same data."""
+"""From the specification to the JSON that each step is given. Pure: equal specs, equal data."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundplane.catalogue import Catalogue, minor, with_mirror
+from groundplane.catalogue import Catalogue, with_mirror
 from groundplane.spec import Cluster, Host, Spec, immutable
 
 __all__ = ["backup", "join_token", "membership", "node", "nodes", "prepare", "token_id"]

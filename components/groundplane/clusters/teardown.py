@@ -2,7 +2,8 @@
 
 It is registered first and everything on hosts is `deleted_with` it, so in a whole destroy the
 engine runs this one delete and no other; a host that left the list is deleted alone, by its own
-steps, through the gate. A dead host would fail its own steps' deletes for ever; here it is reported.
+steps, through the gate. A dead host would fail its own steps' deletes for ever; here it is only
+reported.
 """
 
 import json
@@ -20,17 +21,15 @@ __all__ = ["teardown"]
 def teardown(name: str, spec: Spec, opts: pulumi.ResourceOptions) -> local.Command:
     """The resource. `protect` on it makes `destroy` refuse."""
     # Secret as a whole: it holds the keys by which the hosts are reached.
-    hosts = pulumi.Output.secret(
-        pulumi.Output.all(*[_host(host) for host in spec.hosts if host.state != "lost"]).apply(
-            lambda all: json.dumps({"stack": spec.stack, "hosts": all}, sort_keys=True)
-        )
-    )
+    hosts: pulumi.Output[str] = pulumi.Output.all(
+        *[_host(host) for host in spec.hosts if host.state != "lost"]
+    ).apply(lambda all: json.dumps({"stack": spec.stack, "hosts": all}, sort_keys=True))
     return local.Command(
         f"{name}-teardown",
         create=":",
         # By the name on PATH: an absolute path would differ from one computer to the next.
         delete="groundplane reset --all --from-stdin",
-        stdin=hosts,
+        stdin=pulumi.Output.secret(hosts),
         add_previous_output_in_env=False,
         logging=local.Logging.STDOUT_AND_STDERR,
         opts=pulumi.ResourceOptions.merge(

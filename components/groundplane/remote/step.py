@@ -36,7 +36,7 @@ SECONDS_PER_DIAL = 15
 
 
 def connection(host: Host) -> remote.ConnectionArgs:
-    """How the command provider reaches a host. The host key is always set: unset means unchecked."""
+    """How the command provider reaches a host. The host key is always set: unset is unchecked."""
     proxy = None
     if host.jump is not None:
         proxy = remote.ProxyConnectionArgs(**_target(host.jump))
