@@ -21,15 +21,16 @@ __all__ = ["teardown"]
 def teardown(name: str, spec: Spec, opts: pulumi.ResourceOptions) -> local.Command:
     """The resource. `protect` on it makes `destroy` refuse."""
     # Secret as a whole: it holds the keys by which the hosts are reached.
-    hosts: pulumi.Output[str] = pulumi.Output.all(
-        *[_host(host) for host in spec.hosts if host.state != "lost"]
-    ).apply(lambda all: json.dumps({"stack": spec.stack, "hosts": all}, sort_keys=True))
+    text = pulumi.Output.all(*[_host(host) for host in spec.hosts if host.state != "lost"]).apply(
+        lambda all: json.dumps({"stack": spec.stack, "hosts": all}, sort_keys=True)
+    )
+    hosts: pulumi.Output[str] = pulumi.Output.secret(text)
     return local.Command(
         f"{name}-teardown",
         create=":",
         # By the name on PATH: an absolute path would differ from one computer to the next.
         delete="groundplane reset --all --from-stdin",
-        stdin=pulumi.Output.secret(hosts),
+        stdin=hosts,
         add_previous_output_in_env=False,
         logging=local.Logging.STDOUT_AND_STDERR,
         opts=pulumi.ResourceOptions.merge(
