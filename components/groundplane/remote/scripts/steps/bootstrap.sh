@@ -59,6 +59,9 @@ found() {
   cluster_record "$(cluster_id)" | write_atomically "$STATE/cluster.json" 0600
   rm -f "$STATE/founding"
   changed "cluster $(cluster_id) founded"
+  # What must hold from here on is the node step's to say: this one never runs again, and an
+  # upgrade would make its facts look like drift for ever.
+  : >"$FACTS"
 }
 
 has_address() { [ -n "$(ip -o address show to "$(data .endpoint.address)")" ]; }
