@@ -519,7 +519,7 @@ class Recorder:
         self.lab = lab
         # (pid, start) -> every command line that it showed: a shell becomes what it executes.
         self.seen: dict[tuple[int, str], list[str]] = {}
-        self.inside: set[tuple[int, str]] = set()  # those in machines of this lab
+        self.inside: dict[tuple[int, str], int] = {}  # those in this lab's machines -> parent
         self.alive: dict[int, tuple[str, int]] = {}  # pid -> start, how often it was looked at
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -546,11 +546,11 @@ class Recorder:
         if looks == self.LOOKS:
             return
         self.alive[pid] = start, looks + 1
-        if (
-            looks == 0
-            and f"/groundplane-{self.lab.name}/" in Path(f"/proc/{pid}/cgroup").read_text()
-        ):
-            self.inside.add((pid, start))
+        if looks == 0:
+            groups = Path(f"/proc/{pid}/cgroup").read_text()
+            if f"/groundplane-{self.lab.name}/" in groups:
+                parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+                self.inside[pid, start] = int(parent)
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
         if raw:
             text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
@@ -564,10 +564,13 @@ class Recorder:
         """How many processes of this lab's machines had a command line that begins so, in
         whatever folder it lies."""
         words = start.split()
-        return sum(
-            key in self.inside and any(_is(line.split(), words) for line in lines)
-            for key, lines in [*self.seen.items()]  # a copy: the thread goes on
-        )
+        found = {
+            pid: self.inside[pid, began]
+            for (pid, began), lines in [*self.seen.items()]  # a copy: the thread goes on
+            if (pid, began) in self.inside and any(_is(line.split(), words) for line in lines)
+        }
+        # A child that has not yet become another program still shows its parent's command line.
+        return sum(parent not in found for parent in found.values())
 
 
 def _is(line: Sequence[str], words: Sequence[str]) -> bool:
