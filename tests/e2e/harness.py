@@ -495,7 +495,10 @@ def haystacks(stack: Stack, recorder: Recorder | None = None) -> Iterator[tuple[
         if path.is_file():
             yield str(path.relative_to(stack.lab.folder)), path.read_text(errors="replace")
     for machine in machines.running(stack.lab):
-        logs = "find /var/log -type f -size -64M -exec cat {} + ; journalctl --no-pager -o export"
+        logs = (
+            "{ find /var/log -type f -size -64M -exec cat {} + ; journalctl --no-pager -o export; }"
+            " | tr -cd '\\n\\40-\\176'"
+        )
         yield f"{machine}: logs and journal", stack.shell(machine, logs, check=False)
         yield f"{machine}: units", stack.shell(machine, "systemctl cat 'groundplane*' kubelet 2>&1")
     if recorder is not None:
