@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,13 @@ def test_a_free_turn_is_taken(host: Host, cluster: Cluster) -> None:
 
 def test_what_is_ours_already_is_ours(host: Host, cluster: Cluster) -> None:
     """A step that was cut off goes on where it was."""
-    cluster.lease("control-plane", "cp1")
+    cluster.hold("control-plane", "cp1")
     assert take(host, "cp1")
     assert host.calls == []
 
 
 def test_another_control_planes_turn_is_respected(host: Host, cluster: Cluster) -> None:
-    cluster.lease("control-plane", "cp2")
+    cluster.hold("control-plane", "cp2")
     assert not take(host, "cp1")
     assert cluster.holders == {"control-plane": "cp2"}
 
@@ -115,7 +116,7 @@ def test_control_planes_are_always_one_at_a_time(host: Host, cluster: Cluster) -
 
 
 def test_the_turn_of_a_node_that_is_gone_is_taken_over(host: Host, cluster: Cluster) -> None:
-    cluster.lease("control-plane", "cp0")
+    cluster.hold("control-plane", "cp0")
     assert take(host, "cp1")
     assert cluster.holders == {"control-plane": "cp1"}
 
@@ -129,14 +130,14 @@ def test_an_api_server_that_does_not_answer_gives_no_turn(host: Host) -> None:
 def test_many_at_once(host: Host, cluster: Cluster, left: str | None) -> None:
     """All find it free before one takes it; the API server lets only one have it."""
     if left:
-        cluster.lease("control-plane", left)
+        cluster.hold("control-plane", left)
     done = host.bash(
         """
         # All ask first, and only then does any of them take.
-        lease() {
+        slot() {
           touch "/run/asked.$BASHPID"
           wait_until 20 "all asked" all_asked
-          real_lease "$@"
+          real_slot "$@"
         }
         all_asked() { [ "$(ls /run/asked.* | wc -l)" -eq 3 ]; }
         RENAME
@@ -155,8 +156,8 @@ def test_many_at_once(host: Host, cluster: Cluster, left: str | None) -> None:
     assert cluster.holders == {"control-plane": winner}
 
 
-# The product's `lease` under another name, so that one of ours can stand before it.
-RENAME = 'source <(sed -n "/^lease() {/,/^}/p" "$2/lib/gate.sh" | sed "s/^lease/real_lease/")'
+# The product's `slot` under another name, so that one of ours can stand before it.
+RENAME = 'source <(sed -n "/^slot() {/,/^}/p" "$2/lib/gate.sh" | sed "s/^slot/real_slot/")'
 
 
 # ---- what the cluster can bear ---------------------------------------------------------------
@@ -221,7 +222,7 @@ def test_a_join_that_was_cut_off_does_not_lock_itself_out(
 
 
 def test_waiting_for_a_turn_names_whose_it_is(host: Host, cluster: Cluster) -> None:
-    cluster.lease("control-plane", "cp2")
+    cluster.hold("control-plane", "cp2")
     # The clock of the wait is bash's own; a quarter of an hour passes in one step.
     done = host.bash(f"sleep() {{ SECONDS=$((SECONDS + 901)); }}; {ENTER}", data("cp1"))
     assert done.status == 1
@@ -229,22 +230,36 @@ def test_waiting_for_a_turn_names_whose_it_is(host: Host, cluster: Cluster) -> N
 
 
 def test_only_ones_own_turn_is_given_back(host: Host, cluster: Cluster) -> None:
-    cluster.lease("worker-1", "w1")
-    cluster.lease("worker-2", "w2")
+    cluster.hold("worker-1", "w1")
+    cluster.hold("worker-2", "w2")
     host.bash("gate_leave", data("w2", "worker", 2))
     assert cluster.holders == {"worker-1": "w1"}
 
 
-def test_a_lease_says_since_when(host: Host) -> None:
-    lease = json.loads(host.bash("lease control-plane 7", data("cp1")).out)
-    assert lease["metadata"] == {
+def test_a_restored_cluster_has_nobody_disturbed(host: Host, cluster: Cluster) -> None:
+    cluster.hold("control-plane", "cp2")
+    cluster.hold("worker-1", "w1")
+    assert host.bash("release", data("cp1"), step="restore").status == 0
+    assert cluster.holders == {}
+
+
+def test_a_slot_says_since_when(host: Host) -> None:
+    slot = json.loads(host.bash("slot control-plane 7", data("cp1")).out)
+    assert slot["metadata"] == {
         "name": "control-plane",
         "namespace": "groundplane",
         "resourceVersion": "7",
     }
-    assert lease["spec"]["holderIdentity"] == "cp1"
-    # A MicroTime: the API server wants six digits after the second.
-    assert len(lease["spec"]["acquireTime"]) == len("2024-05-06T07:08:09.123456Z")
+    assert slot["data"]["holder"] == "cp1"
+    assert datetime.now(UTC) - datetime.fromisoformat(slot["data"]["since"]) < timedelta(minutes=1)
+
+
+def test_a_right_that_is_missing_is_named_and_not_waited_for(host: Host) -> None:
+    answer = "Error from server (Forbidden): configmaps is forbidden"
+    host.fake("kubectl", f'case "$*" in *create*) echo "{answer}" >&2; exit 1 ;; esac')
+    done = host.bash(ENTER, data("w1", "worker"))
+    assert done.status == 1
+    assert f"w1 may not take its turn: {answer}" in done.err
 
 
 # ---- out of service and back -----------------------------------------------------------------

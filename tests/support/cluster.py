@@ -35,16 +35,16 @@ class Cluster:
         for name in names:
             self.add("Node", name)
 
-    def lease(self, slot: str, holder: str) -> None:
-        self.add("Lease", slot, spec={"holderIdentity": holder, "acquireTime": "then"})
+    def hold(self, slot: str, holder: str) -> None:
+        self.add("ConfigMap", slot, data={"holder": holder, "since": "then"})
 
     @property
     def holders(self) -> dict[str, str]:
-        """Lease -> who holds it."""
+        """The gate's slots -> who holds them."""
         return {
-            key.removeprefix("lease/"): found["spec"]["holderIdentity"]
+            key.removeprefix("configmap/"): found["data"]["holder"]
             for key, found in self.objects.items()
-            if key.startswith("lease/")
+            if key.startswith("configmap/")
         }
 
 
