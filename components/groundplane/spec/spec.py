@@ -18,9 +18,13 @@ class Spec:
     """
 
     stack: str
+    """The stack's name; hosts remember it, and belong to no other."""
     hosts: list[Host]
+    """The machines, in the order in which control planes are changed."""
     cluster: Cluster
+    """What they are to become."""
     catalogue: Catalogue = field(default_factory=product)
+    """What can be installed; the release's own unless given."""
 
     def __post_init__(self) -> None:
         findings = check(self.hosts, self.cluster, self.catalogue)

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Snapshots of etcd: what takes them, when, and how many are kept. Where they go: lib/target.sh.
-# Data: .backup {schedule keep}; recipient and target are secret-bearing, and come by the step
+# Data: .endpoint .backup {schedule keep}; recipient and target are secret-bearing, and come by the step
 # `secrets` as $BACKUP_SECRETS. Without them a snapshot stays here, unencrypted, for root only.
 
 readonly BACKUP=$STATE/backup

@@ -2,7 +2,7 @@
 # The API's address, which outlives any one control plane: HAProxy on each of them in front of
 # all API servers, and keepalived (unicast VRRP) carrying the address to one that works.
 # System services and no pods: they must stand before the first API server does.
-# Data: .endpoint {mode address port router_id interface peers {name: address}}
+# Data: .address .role .endpoint {mode address port router_id interface peers {name: address}}
 
 endpoint_managed() { [ "$(data .endpoint.mode)" = managed ] && [ "$(data .role)" = control-plane ]; }
 

@@ -4,7 +4,7 @@
 # since deletes are not chained.
 # A slot is a ConfigMap and no Lease: workers come with their kubelet's credential, and
 # NodeRestriction keeps nodes away from all Leases but their heartbeat's.
-# Data: .name .role .max_unavailable
+# Data: .name .address .role .max_unavailable .endpoint
 
 readonly GATE_NAMESPACE=groundplane
 
@@ -141,7 +141,7 @@ node_drain() {
   changed "$name cordoned"
   # No request timeout: drain bounds itself.
   if ! kube --request-timeout 0 drain "$name" --ignore-daemonsets --delete-emptydir-data --force \
-      --timeout "$(data '.drain_timeout // 300')s" >"$RUN/drain" 2>&1; then
+      --timeout 300s >"$RUN/drain" 2>&1; then
     node_uncordon
     gate_leave
     die "pods did not leave $name: $(tail -n 3 "$RUN/drain" | tr '\n' ' ')" \

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # What Kubernetes asks of any host before a runtime or a kubelet comes: modules and sysctls.
+# Data: .settings {pod_cidrs}
 
 host_apply() {
   load_module overlay

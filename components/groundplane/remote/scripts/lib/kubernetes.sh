@@ -2,7 +2,7 @@
 # kubeadm's documents, made from the step's data (JSON is YAML), and the kubelet around them.
 # Data: .name .address .role .kubernetes .endpoint .settings {cluster domain pod_cidrs
 #       service_cidrs api_server {args sans} controller_manager scheduler kubelet kube_proxy
-#       audit network} .ignore_preflight
+#       audit network} .runtime {etcd cgroup_driver} .ignore_preflight
 
 readonly KUBEADM=$STATE/kubeadm.json             # what kubeadm was last given on this host
 readonly PKI=/etc/kubernetes/pki

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The network `plain`: the reference ptp plugin on each host, and a unit that keeps a route to
 # every other node's pods. For hosts on one segment; anything else needs a real pod network.
-# Data: .settings {network pod_cidrs}
+# Data: .name .settings {network pod_cidrs}
 
 network_unit() {
   cat <<UNIT

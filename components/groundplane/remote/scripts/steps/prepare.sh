@@ -3,6 +3,7 @@
 # the pinned parts, each in a folder of its version. On a host that is not a member yet there is
 # nothing to disturb, so the runtime starts too and the first images come, while others bootstrap.
 # Data: .parts {NAME: {version, files: {FILE: [url, sha256]}}} .packages .runtime .settings .role
+#       .kubernetes
 
 apply() {
   mapfile -t packages < <(data '.packages[]')
