@@ -1,14 +1,13 @@
 # shellcheck shell=bash
-# prepare: everything a node needs and nothing that disturbs one. Packages, kernel settings and
-# the pinned parts, each in a folder of its version. On a host that is not a member yet there is
-# nothing to disturb, so the runtime starts too and the first images come, while others bootstrap.
+# prepare: everything a node needs and nothing that disturbs one. Packages and the pinned parts,
+# each in a folder of its version. On a host that is not a member yet there is nothing to disturb,
+# so kernel settings are made, the runtime starts and the first images come, while others bootstrap.
 # Data: .parts {NAME: {version, files: {FILE: [url, sha256]}}} .packages .runtime .settings .role
 #       .kubernetes
 
 apply() {
   mapfile -t packages < <(data '.packages[]')
   install_packages "${packages[@]}"
-  host_apply
   proxy_export
   local name version file url sha256
   while IFS=$'\t' read -r name version file url sha256; do
@@ -16,7 +15,8 @@ apply() {
   done < <(data '.parts | to_entries[] | .key as $name | .value
                  | .version as $version | .files | to_entries[]
                  | [$name, $version, .key, .value[0], .value[1]] | @tsv')
-  joined || begin
+  # What a node rests on is the node step's to watch and to repair.
+  joined || FACTS=/dev/null begin
 }
 
 destroy() { remove_paths "$PARTS"; }
@@ -66,6 +66,7 @@ proxy_export() {
 }
 
 begin() {
+  host_apply
   runtime_apply
   link_kubernetes "$(data .kubernetes)"
   pull_images
