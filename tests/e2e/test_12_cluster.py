@@ -110,7 +110,6 @@ def test_drift(stack: Stack) -> None:
         "cp2-node": "update",
         "cp3-node": "update",
         "w1-node": "update",
-        "w2-prepare": "update",
         "w2-node": "update",
     }
     stack.up()
