@@ -21,7 +21,19 @@ MIRROR = "http://198.18.0.1"
 # What these machines are: containers on a shared kernel, perhaps with cgroup v1. A real host needs
 # none of it.
 CONTAINERS: dict[str, Any] = {
-    "kubelet": {"cgroupDriver": "cgroupfs", "failCgroupV1": False, "failSwapOn": False},
+    "kubelet": {
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        # The disk is this computer's, of any size: what is free counts, not which share of it.
+        # kubelet's own limits evict all pods from 15 % on, and remove images that are to come.
+        "evictionHard": {
+            "memory.available": "100Mi",
+            "nodefs.available": "1Gi",
+            "imagefs.available": "1Gi",
+        },
+        "imageGCHighThresholdPercent": 100,
+    },
     "kubeProxy": {"conntrack": {"maxPerCore": 0, "min": 0}},
     "ignorePreflight": [
         "SystemVerification",
