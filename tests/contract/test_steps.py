@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from support.host import KEPT, Done, Host
+from support.host import Done, Host
 
 from groundplane.remote.bundle import ELSEWHERE, SCRIPTS, bundle
 

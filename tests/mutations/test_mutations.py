@@ -1,0 +1,165 @@
+"""The tests would notice: each of these spoils one line of the scripts, and a test turns red.
+
+Without them a test that asserts nothing would look like one that holds something up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from groundplane.remote.bundle import SCRIPTS
+
+TESTS = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In `file`, `was` becomes `now`; `test` (below tests/scripts) must fail."""
+
+    file: str
+    was: str
+    now: str
+    test: str
+
+
+MUTATIONS = {
+    "no gate before a disturbance": Mutation(
+        "steps/node.sh",
+        "  gate_enter disturb\n  write_atomically",
+        "  write_atomically",
+        "test_node.py::test_every_disturbance_stands_behind_the_gate",
+    ),
+    "no gate before leaving": Mutation(
+        "steps/node.sh",
+        "  gate_enter leave\n",
+        "",
+        "test_node.py::test_a_member_leaves_through_the_gate",
+    ),
+    "the gate is given back before the node is healthy": Mutation(
+        "steps/node.sh",
+        "  wait_healthy\n  settle\n  node_uncordon",
+        "  gate_leave\n  wait_healthy\n  settle\n  node_uncordon",
+        "test_node.py::test_every_disturbance_stands_behind_the_gate",
+    ),
+    "a quorum is half": Mutation(
+        "lib/gate.sh",
+        "int(after / 2) + 1",
+        "int(after / 2)",
+        "test_gate.py::test_quorum_against_its_definition",
+    ),
+    "who leaves still counts": Mutation(
+        "lib/gate.sh",
+        '(action == "leave") ? voters - 1 : voters',
+        "voters",
+        "test_gate.py::test_quorum_against_its_definition",
+    ),
+    "a learner is no reason": Mutation(
+        "lib/gate.sh",
+        'if (learner != "") {',
+        "if (0) {",
+        "test_gate.py::test_quorum",
+    ),
+    "a turn is taken over without a look at its version": Mutation(
+        "lib/gate.sh",
+        'slot "$slot" "$version"',
+        'slot "$slot"',
+        "test_gate.py::test_many_at_once",
+    ),
+    "who is refused keeps the turn": Mutation(
+        "lib/gate.sh",
+        "gate_refuse() {\n  gate_leave\n",
+        "gate_refuse() {\n",
+        "test_gate.py::test_who_is_refused_gives_the_turn_back",
+    ),
+    "a download is not compared": Mutation(
+        "lib.sh",
+        '[ "$(digest <"$part")" = "$sha256" ]',
+        "true",
+        "test_fetch.py::test_another_file_than_the_catalogue_names",
+    ),
+    "a damaged download is resumed for ever": Mutation(
+        "lib.sh",
+        '[ "$try" -lt 2 ] || rm -f "$part"',
+        "true",
+        "test_fetch.py::test_a_server_that_recovers",
+    ),
+    "a file is written over": Mutation(
+        "lib.sh",
+        'mv -f "$temporary" "$path"',
+        'cat "$temporary" >"$path"; rm "$temporary"',
+        "test_files.py::test_a_file_is_replaced_and_not_written_over",
+    ),
+    "a file's name is there before its content": Mutation(
+        "lib.sh",
+        'sync "$temporary"',
+        "true",
+        "test_files.py::test_a_file_reaches_the_disk_before_its_name_does",
+    ),
+    "a mode is not compared": Mutation(
+        "lib.sh",
+        '[ "0$is" = "$mode" ] && cmp',
+        "cmp",
+        "test_files.py::test_a_wrong_mode_is_a_difference",
+    ),
+    "a step that failed is recorded": Mutation(
+        "step",
+        '"$VERB"\n',
+        'trap \'ledger_commit "$STEP"\' EXIT\n"$VERB"\n',
+        "test_run.py::test_a_step_that_fails_leaves_no_ledger",
+    ),
+    "a living member is removed": Mutation(
+        "steps/membership.sh",
+        '[ "$health" = unhealthy ] || continue\n',
+        "",
+        "test_nodes.py::test_a_member_that_stays",
+    ),
+    "a wanted member is removed": Mutation(
+        "steps/membership.sh",
+        '! wanted_member "$name" "$url" || continue\n',
+        "",
+        "test_nodes.py::test_a_member_that_stays",
+    ),
+    "the two sides disagree on the join token": Mutation(
+        "steps/membership.sh",
+        "printf ':%s'",
+        "printf '%s'",
+        "test_nodes.py::test_both_sides_work_out_the_same_join_token",
+    ),
+    "silence of the API server takes all routes away": Mutation(
+        "plain-network",
+        '  [ -n "$wanted" ] || return 0\n',
+        "",
+        "test_network.py::test_silence_of_the_api_server_removes_nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
+def test_a_test_turns_red(mutation: Mutation, tmp_path: Path) -> None:
+    scripts = tmp_path / "scripts"
+    shutil.copytree(SCRIPTS, scripts)
+    file = scripts / mutation.file
+    text = file.read_text()
+    assert text.count(mutation.was) == 1, f"{mutation.file} does not say this once any more"
+    file.write_text(text.replace(mutation.was, mutation.now))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider",
+         f"--basetemp={tmp_path / 'pytest'}", TESTS / "scripts" / mutation.test],
+        cwd=TESTS.parent,
+        env={
+            **os.environ,
+            "GROUNDPLANE_TEST_SCRIPTS": str(scripts),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    # 1: tests failed. Anything else means that pytest could not run them.
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr
