@@ -31,7 +31,7 @@ check: .venv  ## Style, types, imports and shell scripts
 
 .PHONY: test
 test: .venv  ## Everything that needs no machines
-	$(BIN)/pytest -q -m "not lab and not e2e"
+	$(BIN)/pytest -q -n auto -m "not lab and not e2e"
 
 .PHONY: e2e
 e2e: .venv  ## The real engine on the lab's machines (as root, half an hour)
