@@ -59,8 +59,8 @@ def test_all_findings_at_once(stack: Stack) -> None:
     ):
         done = stack.refused(
             "nothing was changed",
-            "cp2 reachability 198.18.0.12:22: No route to host",
-            "cp3 reachability 198.18.0.13:22: No route to host",
+            "cp2 reachability 198.18.0.12:22: ",
+            "cp3 reachability 198.18.0.13:22: ",
             "w1 host-key 198.18.0.21:22 shows ssh-ed25519 SHA256:",
             "w2 sudo nosudo may not become root",
             "cp1 swap 1.0 GiB of swap are on; the kubelet will not start",

@@ -151,7 +151,7 @@ def test_a_dead_worker_and_one_cut_off_hold_up_nobody(stack: Stack) -> None:
     configure(stack)
     changes = stack.preview()
     assert changes == {f"{n}-node": "update" for n in CONTROL_PLANES} | {"unreachable": "create"}
-    stack.refused("w1: 198.18.0.21:22", "w2: 198.18.0.22:22", "No route to host")
+    stack.refused("w1: 198.18.0.21:22", "w2: 198.18.0.22:22")
     assert pods_allowed(stack, CONTROL_PLANES) == {"99"}
 
     machines.heal(stack.lab, "w1")
