@@ -36,13 +36,11 @@ class Outcome:
 
     steps: the operation on each resource of the program, by name: create, update, same...
     text: everything that the user saw.
-    seconds: wall clock.
     """
 
     failed: bool
     steps: dict[str, str]
     text: str
-    seconds: float
 
 
 class Stack:
@@ -92,14 +90,12 @@ class Stack:
         return self.start(verb, *options, "--event-log", str(events)), events
 
     def run(self, verb: str, program: str | None = None) -> Outcome:
-        began = time.monotonic()
         process, events = self.begin(verb, program)
         text, _ = process.communicate(timeout=180)
         return Outcome(
             failed=process.returncode != 0,
             steps=steps(events),
             text=text,
-            seconds=time.monotonic() - began,
         )
 
     def outputs(self) -> dict[str, Any]:
@@ -151,6 +147,11 @@ class Stack:
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
         return lines
+
+
+def shown(events: Path) -> str:
+    """What the engine has logged so far."""
+    return events.read_text() if events.exists() else ""
 
 
 def steps(events: Path) -> dict[str, str]:
@@ -267,7 +268,7 @@ def unanswering_port() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Wait for a condition, and name it when it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -201,8 +200,7 @@ def test_about(plain_stack: Stack) -> None:
 def test_nothing_is_left(plain_stack: Stack) -> None:
     """Ctrl-C ends the program, and an engine that is killed takes its plugins along."""
     program = """
-    import time
-    local.Command("c", create="true")
+        local.Command("c", create="true")
     (here / "running").touch()
     time.sleep(60)
     """
@@ -229,13 +227,11 @@ def processes_with(text: bytes) -> list[str]:
     return found
 
 
-def test_many_resources_are_quick(plain_stack: Stack) -> None:
-    """Three hundred registered, then compared; the bound only catches a collapse."""
+def test_many_resources(plain_stack: Stack) -> None:
+    """Three hundred are registered, and compared."""
     program = """
     for n in range(300):
         local.Command(f"c{n}", create="true", stdin=f"{n}")
     """
-    plain_stack.up(program)
-    began = time.monotonic()
-    assert set(plain_stack.up().steps.values()) == {"same"}
-    assert time.monotonic() - began < 120
+    assert list(plain_stack.up(program).steps.values()) == ["create"] * 300
+    assert list(plain_stack.up().steps.values()) == ["same"] * 300
