@@ -31,11 +31,15 @@ check: .venv  ## Style, types, imports and shell scripts
 
 .PHONY: test
 test: .venv  ## Everything that needs no machines
-	$(BIN)/pytest -q -n auto -m "not lab and not e2e"
+	$(BIN)/pytest -q -n auto -m "not lab and not e2e and not engine"
 
 .PHONY: e2e
 e2e: .venv  ## The real engine on the lab's machines (as root, half an hour)
 	$(BIN)/pytest -q -m "lab or e2e"
+
+.PHONY: conformance
+conformance: .venv  ## The lab's engine: stand-ins, and official plugins where there are any
+	$(BIN)/pytest -q tests/engine
 
 .PHONY: lock
 lock:  ## Pin the newest versions that pyproject.toml allows

@@ -15,6 +15,14 @@ from lab.engine import install
 from lab.parts import build, fetch, recipes, store
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.engine)
+
+
 @pytest.fixture(scope="session")
 def cli() -> Path:
     """The lab's Pulumi CLI, which takes some minutes where it has to be built first."""
