@@ -200,7 +200,8 @@ def test_about(plain_stack: Stack) -> None:
 def test_nothing_is_left(plain_stack: Stack) -> None:
     """Ctrl-C ends the program, and an engine that is killed takes its plugins along."""
     program = """
-        local.Command("c", create="true")
+    import time
+    local.Command("c", create="true")
     (here / "running").touch()
     time.sleep(60)
     """
