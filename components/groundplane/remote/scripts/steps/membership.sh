@@ -37,7 +37,7 @@ remove_silent_nodes() {
   for name in $(kube get nodes -o jsonpath='{.items[*].metadata.name}'); do
     jq -e --arg n "$name" '.control_planes[$n] != null or any(.workers[]; . == $n)' "$DATA" >/dev/null &&
       continue
-    silent "$name" || continue
+    silent "$name" 30 || continue
     # First the record: if this is cut off, the program still knows whom to let go of.
     jq -c --arg name "$name" '.gone = ((.gone // []) + [$name] | unique)' "$STATE/cluster.json" |
       write_atomically "$STATE/cluster.json" 0600
@@ -46,11 +46,11 @@ remove_silent_nodes() {
   done
 }
 
-# A kubelet renews its lease every 10 seconds; Ready itself is believed for much longer.
+# silent NAME SECONDS. A kubelet renews its lease every 10; Ready itself is believed for much longer.
 silent() {
   local renewed
   renewed=$(kube -n kube-node-lease get lease "$1" --ignore-not-found -o jsonpath='{.spec.renewTime}')
-  [ -z "$renewed" ] || [ $(($(date +%s) - $(date -d "$renewed" +%s))) -gt 30 ]
+  [ -z "$renewed" ] || [ $(($(date +%s) - $(date -d "$renewed" +%s))) -gt "$2" ]
 }
 
 # A worker's join token is worked out on both sides from a secret that never expires; what
@@ -59,7 +59,7 @@ silent() {
 admit_workers() {
   local name
   for name in $(data '.workers[]'); do
-    silent "$name" || continue
+    silent "$name" 15 || continue
     token "$name" | kube apply --server-side --force-conflicts -f - >/dev/null
   done
 }

@@ -82,7 +82,33 @@ enter_worker() {
         server: $server, "certificate-authority-data": ($ca | @base64)}}]}' |
     write_atomically "$STATE/join/discovery.conf" 0600
   await_cluster
+  await_own_end
   join_documents "$STATE/join/discovery.conf" "$(cat "$STATE/join/token")" | kubeadm_join
+}
+
+# The Node of this host's earlier life counts as Ready for a while after that life ended, and
+# kubeadm does not take the place of one that is.
+await_own_end() {
+  local KUBECONFIG=$STATE/join/bootstrap.conf
+  jq --rawfile token "$STATE/join/token" '.clusters[0].name = "join" | . + {
+      users: [{name: "join", user: {token: ($token | rtrimstr("\n"))}}],
+      contexts: [{name: "join", context: {cluster: "join", user: "join"}}],
+      "current-context": "join"}' \
+    "$STATE/join/discovery.conf" | write_atomically "$KUBECONFIG" 0600
+  wait_until 120 "the cluster notices that node $(data .name) is gone, to let it join anew" \
+    not_ready_any_more
+  rm -f "$KUBECONFIG"
+}
+
+not_ready_any_more() {
+  local ready
+  ready=$(kube get node "$(data .name)" --ignore-not-found \
+    -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' 2>&1) || {
+    # A token that is not valid is for the join to report.
+    [[ $ready == *Unauthorized* || $ready == *Forbidden* ]]
+    return
+  }
+  [ "$ready" != True ]
 }
 
 # A join that was cut off leaves a kubelet and perhaps an etcd that belong to nothing. Not by

@@ -29,11 +29,20 @@ destroy() { remove_paths /etc/groundplane "$STATE/join"; }
 encryption_keys() {
   local in_use
   in_use=$(encryption_key_in_use)
+  keeps_key_in_use || die "the key $in_use, which Secrets are encrypted with, is not among the new" \
+    "raise encryptionGeneration by one at a time; after a lost state, restore the old keys"
   put_file "$OURS/keys.json" 0600 < <(data_json .keys) || return 0
   [ -n "$in_use" ] || return 0
   encryption_configuration "$in_use" | write_atomically "$OURS/encryption.json" 0600
   changed "$OURS/encryption.json"
   wait_until 180 "the API server has read the new encryption key" encryption_loaded
+}
+
+# By name and by content: a state that was lost makes another key of the same name.
+keeps_key_in_use() {
+  [ -e "$OURS/encryption.json" ] || return 0
+  jq -e --slurpfile is "$OURS/encryption.json" \
+    '.keys | index($is[0].resources[0].providers[0].secretbox.keys[0]) != null' "$DATA" >/dev/null
 }
 
 encryption_loaded() {
