@@ -83,7 +83,7 @@ enter_worker() {
     write_atomically "$STATE/join/discovery.conf" 0600
   await_cluster
   await_own_end
-  join_documents "$STATE/join/discovery.conf" "$(cat "$STATE/join/token")" | kubeadm_join
+  join_documents "$STATE/join/discovery.conf" "$STATE/join/token" | kubeadm_join
 }
 
 # The Node of this host's earlier life counts as Ready for a while after that life ended, and
