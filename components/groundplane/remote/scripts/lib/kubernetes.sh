@@ -117,11 +117,13 @@ control_plane_documents() {
   kube_proxy_configuration
 }
 
-# join_documents DISCOVERY [TOKEN]: DISCOVERY is a kubeconfig that holds the cluster's CA.
+# join_documents DISCOVERY [TOKEN_FILE]: DISCOVERY is a kubeconfig that holds the cluster's CA.
+# The token comes from a file: a command line is for everybody to read.
 join_documents() {
-  jq -c -n --argjson node "$(node_registration)" --arg discovery "$1" --arg token "${2:-}" \
+  jq -c -n --argjson node "$(node_registration)" --arg discovery "$1" --rawfile line "${2:-/dev/null}" \
     --arg address "$(data .address)" --arg role "$(data .role)" '
-    {apiVersion: "kubeadm.k8s.io/v1beta4", kind: "JoinConfiguration", nodeRegistration: $node,
+    ($line | rtrimstr("\n")) as $token
+    | {apiVersion: "kubeadm.k8s.io/v1beta4", kind: "JoinConfiguration", nodeRegistration: $node,
      discovery: ({file: {kubeConfigPath: $discovery}, timeout: "2m0s"}
                  + if $token == "" then {} else {tlsBootstrapToken: $token} end)}
     + if $role == "control-plane"
