@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON := $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell \
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $(p))))
 BIN := .venv/bin
+# What of the end-to-end tests to run, as pytest takes it; all unless given.
+E2E :=
 SCRIPTS := components/groundplane/remote/scripts
 
 .PHONY: help
@@ -35,7 +37,7 @@ test: .venv  ## Everything that needs no machines
 
 .PHONY: e2e
 e2e: .venv  ## The real engine on the lab's machines (as root, half an hour)
-	$(BIN)/pytest -q -m "(lab or e2e) and not unproven"
+	$(BIN)/pytest -q -m "(lab or e2e) and not unproven" $(E2E)
 
 .PHONY: e2e-all
 e2e-all: .venv  ## The same, with the stories that are not proven yet

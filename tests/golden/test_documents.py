@@ -105,7 +105,8 @@ CONTROL_PLANE = BOTH | {
     "keepalived.cfg": "! endpoint_managed || endpoint_keepalived",
 }
 WORKER = BOTH | {
-    "join.json": "join_documents /var/lib/groundplane/join/discovery.conf <(echo abcdef.0123456789abcdef)",
+    "join.json": "join_documents /var/lib/groundplane/join/discovery.conf "
+    "<(echo abcdef.0123456789abcdef)",
 }
 # The endpoint's units, in place of starting them.
 UNITS = """
