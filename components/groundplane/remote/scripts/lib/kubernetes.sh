@@ -124,7 +124,8 @@ join_documents() {
     --arg address "$(data .address)" --arg role "$(data .role)" '
     ($line | rtrimstr("\n")) as $token
     | {apiVersion: "kubeadm.k8s.io/v1beta4", kind: "JoinConfiguration", nodeRegistration: $node,
-     discovery: ({file: {kubeConfigPath: $discovery}, timeout: "2m0s"}
+     timeouts: {discovery: "2m0s"},
+     discovery: ({file: {kubeConfigPath: $discovery}}
                  + if $token == "" then {} else {tlsBootstrapToken: $token} end)}
     + if $role == "control-plane"
       then {controlPlane: {localAPIEndpoint: {advertiseAddress: $address, bindPort: 6443}}}
