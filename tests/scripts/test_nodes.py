@@ -60,6 +60,65 @@ def test_taints(host: Host, cluster: Cluster, case: dict[str, Any]) -> None:
         assert set(owned.split(",")) == set(case["owned"].split(","))
 
 
+# ---- a new encryption key --------------------------------------------------------------------
+
+
+@pytest.fixture
+def secrets(cluster: Cluster) -> Cluster:
+    """A cluster with a Secret, written with the key of generation 1."""
+    annotations = {"groundplane.dev/encryption": "1"}
+    cluster.add("Namespace", "groundplane", metadata={"annotations": annotations})
+    cluster.add("Secret", "login")
+    return cluster
+
+
+def rewrite(host: Host, generation: int) -> Done:
+    return host.bash("rewrite_secrets", {"encryption": generation}, step="nodes")
+
+
+def done_with(cluster: Cluster) -> str:
+    annotations = cluster.objects["namespace/groundplane"]["metadata"]["annotations"]
+    return str(annotations["groundplane.dev/encryption"])
+
+
+def test_secrets_are_rewritten_once_for_a_new_key(host: Host, secrets: Cluster) -> None:
+    assert rewrite(host, 1).out == ""
+    done = rewrite(host, 2)
+    assert done.changes == ["all secrets rewritten with the key of generation 2"]
+    assert done_with(secrets) == "2"
+    assert secrets.objects["secret/login"]["metadata"]["resourceVersion"] != "2"
+    assert rewrite(host, 2).out == ""
+
+
+def test_a_new_cluster_has_nothing_to_rewrite(host: Host, cluster: Cluster) -> None:
+    cluster.add("Namespace", "groundplane")
+    assert rewrite(host, 1).out == ""
+    assert done_with(cluster) == "1"
+
+
+def test_secrets_that_changed_meanwhile_have_the_new_key(host: Host, secrets: Cluster) -> None:
+    conflict = "Operation cannot be fulfilled: the object has been modified"
+    host.write("/run/replace-says", f"{conflict}\nError from server (NotFound): gone\n")
+    assert rewrite(host, 2).status == 0
+    assert done_with(secrets) == "2"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["the server is down", "Conflict\nthe server is down", ""],
+    ids=["down", "both", "mute"],
+)
+def test_secrets_that_were_not_rewritten_are_not_said_to_be(
+    host: Host, secrets: Cluster, answer: str
+) -> None:
+    """The old key goes one generation later, and with it what was left behind."""
+    host.write("/run/replace-says", answer)
+    done = rewrite(host, 2)
+    assert (done.status, done.out) == (1, "")
+    assert "secrets cannot be rewritten" in done.err
+    assert done_with(secrets) == "1"
+
+
 # ---- membership ------------------------------------------------------------------------------
 
 WANTED = {"control_planes": {"cp2": "192.0.2.12", "cp3": "192.0.2.13"}, "workers": ["w1"]}

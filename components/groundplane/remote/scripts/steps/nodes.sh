@@ -74,9 +74,12 @@ rewrite_secrets() {
   [ -z "$done_with" ] || {
     # One that was changed or deleted meanwhile was written with the new key by whoever did it.
     kube get secrets -A -o json | kube --request-timeout 0 replace -f - >/dev/null 2>"$RUN/rewrite" ||
-      grep -qvE 'Conflict|NotFound|the object has been modified' "$RUN/rewrite" ||
+      only_says 'Conflict|NotFound|the object has been modified' "$RUN/rewrite" ||
       die "secrets cannot be rewritten: $(tail -n 3 "$RUN/rewrite")"
     changed "all secrets rewritten with the key of generation $(data .encryption)"
   }
   kube annotate namespace "$GATE_NAMESPACE" --overwrite "groundplane.dev/encryption=$(data .encryption)" >/dev/null
 }
+
+# only_says PATTERN FILE: it says something, and each of its lines has this.
+only_says() { [ -s "$2" ] && ! grep -qvE "$1" "$2"; }
