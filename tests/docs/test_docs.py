@@ -42,7 +42,7 @@ PULUMI = {
 }
 ELSEWHERE = {
     "cat", "ctr", "curl", "etcdctl", "ip", "journalctl", "kubeadm", "kubectl", "lab-ssh",
-    "openssl", "pip", "rm", "scp", "ssh", "sudo", "systemctl",
+    "openssl", "pip", "rm", "scp", "ssh", "sudo", "systemctl", "umask",
 }  # fmt: skip
 """Programs of a host, of a cluster or of the system; what they are told is not looked at here,
 but for the units and paths that are ours."""
