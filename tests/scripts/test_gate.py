@@ -262,6 +262,14 @@ def test_a_right_that_is_missing_is_named_and_not_waited_for(host: Host) -> None
     assert f"w1 may not take its turn: {answer}" in done.err
 
 
+def test_an_etcd_that_is_full_is_named_and_not_waited_for(host: Host) -> None:
+    answer = "Error from server: etcdserver: mvcc: database space exceeded"
+    host.fake("kubectl", f'case "$*" in *create*) echo "{answer}" >&2; exit 1 ;; esac')
+    done = host.bash(ENTER, data("cp1"))
+    assert done.status == 1
+    assert f"etcd takes no writes: {answer}" in done.err
+
+
 # ---- out of service and back -----------------------------------------------------------------
 
 

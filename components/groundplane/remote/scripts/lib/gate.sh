@@ -8,8 +8,8 @@
 
 readonly GATE_NAMESPACE=groundplane
 
-# quorum_allows ACTION SELF MEMBERS: may this member be disturbed, or leave?
-# ACTION disturb | leave; SELF a member's name; MEMBERS as etcd_members prints them.
+# quorum_allows ACTION SELF MEMBERS: may this member be disturbed, leave, or join?
+# ACTION disturb | leave | join; SELF a member's name; MEMBERS as etcd_members prints them.
 # Says why not. A pure function: its table of cases is tests/scripts/cases/quorum.yaml.
 quorum_allows() {
   awk -v action="$1" -v self="$2" '
@@ -18,6 +18,8 @@ quorum_allows() {
     $2 == self      { known = 1; fit = ($5 == "healthy") }
     END {
       if (learner != "") { print "member " learner " is still a learner"; exit 1 }
+      # etcd refuses to add a member then, and kubeadm would try for minutes.
+      if (action == "join" && sick != "") { print "not healthy:" sick; exit 1 }
       if (action == "leave" && known && voters == 1) { print "it is the only member"; exit 1 }
       if (!known || !fit) exit 0         # nothing is lost by disturbing what is down already
       after = (action == "leave") ? voters - 1 : voters
@@ -78,6 +80,8 @@ gate_take() {
 gate_try() {
   local answer
   answer=$(kube "$1" -f - 2>&1) && return 0
+  ! grep -q 'database space exceeded' <<<"$answer" || die "etcd takes no writes: $answer" \
+    "compact and defragment etcd, then \`etcdctl alarm disarm\`"
   ! grep -q Forbidden <<<"$answer" || die "$(data .name) may not take its turn: $answer" \
     "the membership step gives nodes this right; run the same command again"
   return 1
