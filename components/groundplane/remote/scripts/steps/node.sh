@@ -348,7 +348,8 @@ change_version() {
       die "kubeadm upgrade node failed: $(tail -n 10 "$RUN/kubeadm")"
   fi
   link_kubernetes "$new"
-  systemctl restart kubelet
+  # One that does not even start is as unhealthy as one that ends later.
+  systemctl restart kubelet || true
   if ! (wait_healthy) 2>"$RUN/unhealthy"; then
     # Stop at the first node, and leave it as it was: the others have not been touched.
     link_kubernetes "$old" kubelet kubectl
