@@ -21,7 +21,12 @@ from lab.config import configured
 os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
 
 # Written and not yet seen to pass from beginning to end: run them by `make e2e-all`.
-UNPROVEN_FILES = {"test_20_members.py", "test_40_restore.py"}
+UNPROVEN_FILES = {
+    "test_20_members.py",
+    "test_21_upgrade.py",
+    "test_22_five.py",
+    "test_40_restore.py",
+}
 UNPROVEN = {
     "test_a_dead_worker_and_one_cut_off_hold_up_nobody",
     "test_a_worker_that_was_installed_anew",

@@ -451,6 +451,48 @@ def assert_pods_reach_each_other(stack: Stack, seconds: float = 120) -> None:
     assert not failures, "\n".join(failures)
 
 
+# ---- while a cluster changes -------------------------------------------------------------------
+
+
+def versions(stack: Stack) -> dict[str, str]:
+    return {
+        node["metadata"]["name"]: node["status"]["nodeInfo"]["kubeletVersion"]
+        for node in stack.get("nodes")
+    }
+
+
+@contextlib.contextmanager
+def at_most_one_down(stack: Stack, *control_planes: str) -> Iterator[None]:
+    """Ask every API server all the time; no two may be silent in the same round.
+
+    A recorder that saw nobody down has not looked: one of them is disturbed in each of these tests.
+    """
+    known = {machine.name: machine.address for machine in machines.default_machines()}
+    rounds: list[set[str]] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        urls = {f"https://{known[name]}:6443/readyz": name for name in control_planes}
+        command = ["curl", "--parallel", "-sk", "-m", "2", "-w", "%{url} %{http_code}\n"]
+        for url in urls:
+            command += ["-o", "/dev/null", url]
+        while not ended.wait(0.2):
+            text = machines.inside(stack.lab, command, check=False)
+            answers = dict(line.rsplit(" ", 1) for line in text.splitlines())
+            rounds.append({name for url, name in urls.items() if answers.get(url) != "200"})
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert len(rounds) > 10
+    assert any(rounds), "nobody was disturbed: the recorder saw nothing"
+    assert all(len(down) <= 1 for down in rounds), [down for down in rounds if len(down) > 1]
+
+
 # ---- secrets ---------------------------------------------------------------------------------
 
 

@@ -1,0 +1,185 @@
+"""Five control planes come and go: power fails on the way, and two of them leave in one edit."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+from harness import Recorder, Stack, assert_pods_reach_each_other, at_most_one_down, until
+
+from lab import machines
+
+FIVE = ("cp1", "cp2", "cp3", "cp4", "cp5")
+THREE = ("cp1", "cp2", "cp3")
+MEANWHILE = {"containerd": {"version": "2.2.1"}, "certificatesGeneration": 2}
+
+
+@pytest.fixture(scope="module")
+def recorder(session_stack: Stack) -> Iterator[Recorder]:
+    with Recorder(session_stack.lab) as recording:
+        yield recording
+
+
+def test_the_power_fails_while_it_is_founded(stack: Stack, recorder: Recorder) -> None:
+    stack.fresh(*THREE, "w1")
+    stack.configure(stack.hosts("cp1", "w1"))
+    first = stack.start_up()
+    until(lambda: recorder.count("kubeadm init --config") or first.ended, "kubeadm init", 300)
+    assert not first.ended, first.text
+    machines.stop(stack.lab, "cp1")
+    assert first.wait().status != 0
+    stack.boot("cp1")
+    stack.up()
+    assert stack.nodes() == {"cp1": True, "w1": True}
+    assert stack.members() == {"cp1": True}
+    assert stack.preview() == {}
+
+
+def test_the_power_fails_while_a_control_plane_joins(stack: Stack) -> None:
+    stack.configure(stack.hosts(*THREE, "w1"))
+    first = stack.start_up()
+    until(lambda: len(members(stack)) == 2 or first.ended, "cp2 is a member", 300)
+    assert not first.ended, first.text
+    machines.stop(stack.lab, "cp2")
+    assert first.wait().status != 0
+    stack.boot("cp2")
+    stack.up()
+    assert stack.members() == dict.fromkeys(THREE, True)
+    assert stack.nodes() == dict.fromkeys((*THREE, "w1"), True)
+    assert stack.preview() == {}
+
+
+def members(stack: Stack) -> set[str]:
+    """etcd's members; nothing while it does not answer."""
+    try:
+        return set(stack.members())
+    except machines.MachineError:
+        return set()
+
+
+def test_a_join_that_is_taken_up_after_its_token_has_expired(stack: Stack) -> None:
+    stack.boot("cp4", "cp5", "w2")
+    stack.configure(stack.hosts(*FIVE, "w1", "w2"))
+    first = stack.start_up()
+    until(lambda: stack.runs("w2", "node") or first.ended, "w2's node step", 500)
+    until(lambda: stack.shell("w2", "pkill -KILL -ex kubeadm", check=False), "w2's kubeadm join")
+    assert first.wait().status != 0
+    # As the token cleaner does after two hours.
+    stack.kubectl("-n", "kube-system", "delete", "secret", "--field-selector", TOKENS)
+    stack.up()
+    assert stack.members() == dict.fromkeys(FIVE, True)
+    assert stack.nodes() == dict.fromkeys((*FIVE, "w1", "w2"), True)
+    assert stack.preview() == {}
+    assert_pods_reach_each_other(stack)
+
+
+TOKENS = "type=bootstrap.kubernetes.io/token"
+
+
+def test_the_runtime_and_all_certificates_roll(stack: Stack) -> None:
+    before = {name: serials(stack, name) for name in FIVE}
+    stack.configure(stack.hosts(*FIVE, "w1", "w2"), **MEANWHILE)
+    with at_most_one_down(stack, *FIVE):
+        stack.up(timeout=840)
+    for name in FIVE:
+        assert not serials(stack, name) & before[name]
+    for node in stack.get("nodes"):
+        assert node["status"]["nodeInfo"]["containerRuntimeVersion"] == "containerd://2.2.1"
+    assert stack.cordoned() == []
+    assert stack.preview() == {}
+
+
+def serials(stack: Stack, machine: str) -> set[str]:
+    """Of the certificates with which the API server and etcd really answer."""
+    script = (
+        "for port in 6443 2379; do "
+        "openssl s_client -connect localhost:$port </dev/null 2>/dev/null |"
+        " openssl x509 -noout -serial; done"
+    )
+    return set(stack.shell(machine, script).split())
+
+
+def test_two_of_five_leave_in_one_edit(stack: Stack) -> None:
+    """Deletes are not chained: it is the gate that keeps them apart."""
+    stack.configure(stack.hosts(*THREE, "w1", "w2"), **MEANWHILE)
+    with leaving(stack, "cp4", "cp5") as seen:
+        stack.up()
+    assert seen == [set(), {"cp4"}, set(), {"cp5"}, set()] or seen == [
+        set(),
+        {"cp5"},
+        set(),
+        {"cp4"},
+        set(),
+    ]
+    assert stack.members() == dict.fromkeys(THREE, True)
+    assert stack.nodes() == dict.fromkeys((*THREE, "w1", "w2"), True)
+    assert stack.preview() == {}
+
+
+@contextlib.contextmanager
+def leaving(stack: Stack, *names: str) -> Iterator[list[set[str]]]:
+    """Who is out of etcd and not yet out of the cluster, each time that this changes."""
+    seen: list[set[str]] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        script = "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o name"
+        while not ended.wait(0.1):
+            nodes = stack.shell("cp1", script, check=False)
+            voters = members(stack)
+            if not nodes or not voters:
+                continue  # cp1's API server or etcd did not answer for once
+            between = {n for n in names if f"node/{n}\n" in nodes and n not in voters}
+            if not seen or seen[-1] != between:
+                seen.append(between)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_with_one_of_three_dead_nobody_else_is_disturbed(stack: Stack) -> None:
+    machines.stop(stack.lab, "cp3")
+    before = stack.processes("cp1", "cp2", "w1", "w2")
+    settings = {**MEANWHILE, "apiServer": {"extraArgs": {"max-requests-inflight": 500}}}
+    stack.configure(stack.hosts(*THREE, "w1", "w2"), **settings)
+    stack.refused("refused to disturb cp1: etcd would keep 1 of 3 members", "not healthy: cp3")
+    assert stack.processes("cp1", "cp2", "w1", "w2") == before
+    # Nor may another join, or a living one leave.
+    stack.configure(stack.hosts("cp1", "cp3", "cp4", "w1", "w2"), **MEANWHILE)
+    stack.refused("refused to disturb cp4: not healthy: cp3")
+    assert members(stack) == set(THREE)
+    assert stack.processes("cp1", "cp2", "w1", "w2") == before
+
+
+def test_a_blank_control_plane_among_silent_peers_founds_nothing(
+    stack: Stack, recorder: Recorder
+) -> None:
+    founded = recorder.count("kubeadm init --config")
+    machines.wipe(stack.lab, "cp1")
+    machines.stop(stack.lab, "cp2")
+    stack.configure(stack.hosts(*THREE, "w1", "w2"), **MEANWHILE)
+    assert stack.up(check=False).status != 0
+    assert recorder.count("kubeadm init --config") == founded
+    assert stack.shell("cp1", "ls /var/lib/etcd", check=False) == ""
+    stack.boot("cp2", "cp3")
+    stack.up()
+    assert recorder.count("kubeadm init --config") == founded
+    assert stack.members("cp2") == dict.fromkeys(THREE, True)
+    assert stack.nodes() == dict.fromkeys((*THREE, "w1", "w2"), True)
+    assert stack.preview() == {}
+
+
+def test_destroy_with_one_of_three_dead(stack: Stack) -> None:
+    machines.stop(stack.lab, "cp3")
+    done = stack.destroy()
+    assert "cp3: not reset" in done.text
+    assert stack.resources() == []
+    for name in ("cp1", "cp2", "w1", "w2"):
+        assert stack.processes(name) == {name: []}
