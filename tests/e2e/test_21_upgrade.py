@@ -161,7 +161,7 @@ STUBBORN = {
                         "containers": [
                             {
                                 "name": "probe",
-                                "image": "groundplane.test/probe:1",
+                                "image": PROBE,
                                 "args": ["serve"],
                             }
                         ],
