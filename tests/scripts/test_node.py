@@ -240,11 +240,6 @@ def test_a_member_leaves_through_the_gate(host: Host) -> None:
     assert calls.index("leave_etcd") < calls.index("gate_leave") < calls.index("kubernetes_reset")
 
 
-def test_a_host_of_a_cluster_that_goes_as_a_whole_asks_no_gate(host: Host) -> None:
-    host.write("/var/lib/groundplane/tombstone", "")
-    assert leave(host).out.split() == ["kubernetes_reset"]
-
-
 def test_a_host_that_never_joined_is_only_cleared(host: Host) -> None:
     done = host.bash(LEAVING, {"name": "cp1", "role": "control-plane"}, step="node")
     assert done.out.split() == ["kubernetes_reset"]

@@ -12,7 +12,7 @@ apply() {
 }
 
 destroy() {
-  if [ ! -e "$STATE/tombstone" ] && joined; then leave; fi
+  if joined; then leave; fi
   kubernetes_reset
 }
 
