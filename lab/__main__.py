@@ -48,10 +48,13 @@ def up(machines_only: bool) -> None:
         summary(lab)
 
 
-def begin(lab: Lab) -> None:
-    """What machines need before they boot: packages, parts, a network, the mirror."""
+def begin(lab: Lab, others: bool = False) -> None:
+    """What machines need before they boot: packages, parts, a network, the mirror.
+
+    `others`: with the versions that a cluster can change from and to.
+    """
     examine(lab, say)
-    parts.ensure(say)
+    parts.ensure(say, others)
     machines.make_rootfs(say)
     mirror.prepare(lab.folder, say)
     machines.network_up(lab)

@@ -19,7 +19,7 @@ def urls() -> dict[str, dict[str, dict[str, str]]]:
     """Every URL that the mirror answers: part -> version -> catalogue key -> URL."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for part in recipes.PARTS:
-        if part.served:
+        if part.served and build.home(part.name, part.version).exists():
             keys = {key: part.official(part.url, key) for key in part.served}
             found.setdefault(part.name, {})[part.version] = keys
     found["runc"] = {
@@ -71,7 +71,7 @@ def overlay() -> dict[str, Any]:
 def companions() -> dict[str, dict[str, str]]:
     """Name -> Kubernetes minor -> image, as kubeadm of that minor asks for it."""
     found: dict[str, dict[str, str]] = {name: {} for name in COMPANIONS}
-    for version in recipes.KUBERNETES:
+    for version in images.versions():
         minor = version.rsplit(".", 1)[0]
         for reference in images.wanted(version):
             name = reference.rsplit("/", 1)[-1].split(":")[0]

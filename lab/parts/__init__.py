@@ -1,6 +1,6 @@
 """The programs and container images that the lab is made of, built or downloaded once.
 
-lab.parts.ensure(print)              all that is missing
+lab.parts.ensure(print)              what a first cluster takes and is missing
 lab.parts.binary("kubectl")          a program's path, at the lab's default version
 lab.parts.binary("kubelet", "1.35.4")
 """
@@ -16,13 +16,14 @@ from lab.parts.store import PartError, cache, locked
 __all__ = ["PartError", "binary", "cache", "ensure"]
 
 
-def ensure(progress: Progress) -> None:
-    """Makes every part and image that the cache lacks; instant when nothing is missing.
+def ensure(progress: Progress, others: bool = False) -> None:
+    """Makes what the cache lacks for a first cluster; instant when nothing is missing.
 
+    `others`: also the versions to change from and to, which take a third of the whole time.
     Raises PartError, naming the part, the cause and the remedy.
     """
     with locked(progress):
-        for part in recipes.PARTS:
+        for part in recipes.PARTS if others else recipes.FIRST:
             if not build.home(part.name, part.version).exists():
                 build.make(part, progress)
         build.make_runc(progress)

@@ -14,7 +14,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     try:
-        parts.ensure(say)
+        parts.ensure(say, others=True)
     except parts.PartError as error:
         print(error, file=sys.stderr)
         return 1

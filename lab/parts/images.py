@@ -54,6 +54,11 @@ def wanted(version: str) -> list[str]:
     return listing.split()
 
 
+def versions() -> list[str]:
+    """The Kubernetes versions that are made, the default first."""
+    return [v for v in recipes.KUBERNETES if build.home("kubernetes", v).exists()]
+
+
 def image(reference: str) -> Image:
     """What goes into the image of this name. PartError if the recipes lack its version."""
     repository, tag = reference.removeprefix(REGISTRY + "/").split(":")
@@ -85,7 +90,7 @@ def image(reference: str) -> Image:
 
 def images() -> list[Image]:
     """Every image of the lab: what each Kubernetes version asks for, and the tests' own."""
-    references = {name: None for version in recipes.KUBERNETES for name in wanted(version)}
+    references = {name: None for version in versions() for name in wanted(version)}
     probe = Image(PROBE, {"probe": (None, "probe")}, "/probe")
     return [*(image(reference) for reference in references), probe]
 

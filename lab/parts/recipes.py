@@ -194,22 +194,26 @@ def pulumi(version: str) -> Part:
     )
 
 
-# In the order in which they are made; the first version of a part is the lab's default.
+# What a first cluster takes, in the order in which it is made; these are the lab's defaults.
 # etcd and CoreDNS are those that `kubeadm config images list` names for each Kubernetes version.
-PARTS = (
+FIRST = (
     pulumi("3.259.0"),
     kubernetes("1.36.3"),
     etcd("3.6.8"),
     containerd("2.3.7"),
-    containerd("2.2.1"),
     cni_plugins("1.9.1"),
     coredns("1.14.2"),
     registry("3.1.2"),
     crane("0.22.1"),
-    kubernetes("1.35.4"),
+)
+# From and to which versions are changed. Kubernetes last: where it is, its companions are too.
+OTHERS = (
+    containerd("2.2.1"),
     etcd("3.6.6"),
     coredns("1.13.1"),
+    kubernetes("1.35.4"),
 )
+PARTS = FIRST + OTHERS
 
 # Taken from Debian's packages, since no Go module builds them without a C compiler.
 RUNC_PACKAGE = "runc"

@@ -66,7 +66,7 @@ def session_stack() -> Iterator[Stack]:
     if os.geteuid() != 0:
         pytest.skip("makes machines, which takes root")
     lab = configured()
-    begin(lab)
+    begin(lab, others=True)
     environment.write(lab)
     stack = Stack(lab)
     for old in stack.logs.glob("*.log"):

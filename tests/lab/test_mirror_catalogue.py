@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,14 @@ def test_defaults_are_what_the_lab_has(lab_dir: Path) -> None:
         "cni-plugins": "1.9.1",
         "runc": RUNC,
     }
+
+
+def test_a_version_that_is_not_made_is_not_offered(lab_dir: Path) -> None:
+    shutil.rmtree(build.home("kubernetes", "1.35.4"))
+    catalogue.write(mirror.catalogue_file(lab_dir))
+    ours = yaml.safe_load(mirror.catalogue_file(lab_dir).read_text())
+    assert list(ours["parts"]["kubernetes"]["sha256"]) == ["1.36.3"]
+    assert list(ours["images"]["pause"]) == ["1.36"]
 
 
 def test_addresses_are_the_product_s_own(lab_dir: Path) -> None:
