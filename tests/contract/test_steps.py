@@ -74,7 +74,8 @@ def test_a_step_that_is_loaded_does_nothing_yet(path: Path, tmp_path: Path) -> N
 def test_a_program_stops_at_the_first_failure(path: Path) -> None:
     text = path.read_text()
     # install is the text of `sh -c`, on hosts of which nothing is known yet.
-    assert ("set -eu\n" if path.name == "install" else "set -euo pipefail\n") in text
+    strict = "set -euo pipefail\nshopt -s inherit_errexit\n"
+    assert ("set -eu\n" if path.name == "install" else strict) in text
 
 
 def test_no_two_scripts_define_the_same() -> None:

@@ -205,6 +205,15 @@ def test_a_disturbance_that_was_cut_off_is_finished(host: Host) -> None:
     assert not host.there("/var/lib/groundplane/disturbing")
 
 
+def test_what_differs_must_be_known_to_the_end(host: Host) -> None:
+    """Or a part of it would be done, and recorded as all."""
+    data = {"name": "n1", "role": "worker", "state": "present"}
+    quiet = "endpoint_apply() { :; }; runtime_mirrors() { :; }; network_apply() { :; };"
+    cut = "differences() { echo runtime; false; echo kubelet; };"
+    done = host.bash(f"{RECORD}{quiet}{cut} change", data, step="node")
+    assert (done.status, done.out) == (1, "")
+
+
 def test_nothing_different_disturbs_nothing(host: Host) -> None:
     data = {"name": "n1", "role": "worker", "state": "present"}
     quiet = "endpoint_apply() { :; }; runtime_mirrors() { :; }; network_apply() { :; };"

@@ -20,7 +20,10 @@ apply() {
   put_file /etc/example 0644 < <(data .content) || true
   [ -z "$(data .fails)" ] || die "it fails" "mend it"
   [ -z "$(data .result)" ] || data .result >"$RESULT"
+  local found
+  found=$(half)
 }
+half() { [ -z "$(data .half)" ]; echo "the other half"; }
 destroy() { remove_paths /etc/example; }
 """
 DATA = {"stack": "metal", "cluster": "abc", "step": "example", "revision": 1, "token": "t1"}
@@ -79,6 +82,11 @@ def test_a_step_that_fails_leaves_no_ledger(host: Host) -> None:
     done = run(host, content="one", fails=True)
     assert (done.status, done.out) == (1, "")
     assert "it fails\nRemedy: mend it" in done.err
+    assert not host.there("/var/lib/groundplane/ledger/example.json")
+
+
+def test_what_fails_half_way_inside_of_a_substitution_ends_the_step(host: Host) -> None:
+    assert run(host, content="one", half=True).status != 0
     assert not host.there("/var/lib/groundplane/ledger/example.json")
 
 

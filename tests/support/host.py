@@ -44,6 +44,7 @@ exec "$@"
 # As scripts/step loads them.
 LOAD = """
 set -euo pipefail
+shopt -s inherit_errexit
 umask 022
 export STEP=$1 DATA=/run/groundplane/data.json RESULT=/run/groundplane/result
 export FACTS=/run/groundplane/facts

@@ -163,11 +163,14 @@ kubeadm_join() {
 # ---- changing --------------------------------------------------------------------------------
 
 change() {
+  local found
   local -a reasons
   endpoint_apply
   runtime_mirrors
   network_apply
-  mapfile -t reasons < <(differences)
+  # In two steps: of a process substitution nobody would see that it failed half way.
+  found=$(differences)
+  mapfile -t reasons < <(printf %s "$found")
   if [ ${#reasons[@]} -gt 0 ] || [ -e "$STATE/disturbing" ]; then disturb "${reasons[@]}"; fi
   if [ "$(data .state)" = maintenance ]; then rest; else node_uncordon; fi
 }
