@@ -18,7 +18,7 @@ from groundplane.catalogue import minor, release
 from groundplane.errors import Finding as Problem
 from groundplane.errors import GroundplaneError
 from groundplane.remote.connect import HostUnreachable, Kind
-from groundplane.remote.facts import HostSeen, Interface
+from groundplane.remote.facts import Certificate, HostSeen, Interface
 from groundplane.remote.observation import NODE_STEP, Observation
 from groundplane.spec.models import Cluster, Host, immutable
 from groundplane.spec.systems import SYSTEMS, supported
@@ -49,6 +49,7 @@ CONTAINERS = {"docker", "lxc", "lxc-libvirt", "openvz", "podman", "proot", "syst
 RENEW = timedelta(days=90)
 # The kubelet renews its own when 10 to 30 % of a year are left.
 KUBELET_RENEW = timedelta(days=30)
+KUBELET_PKI = "/var/lib/kubelet/pki/"
 
 
 class Severity(StrEnum):
@@ -482,17 +483,40 @@ def certificates(on: On) -> Answers:
     ending = [
         c
         for c in on.observation.expiring(on.host.name, RENEW)
-        if not c.path.startswith("/var/lib/kubelet/pki/") or c.not_after < now + KUBELET_RENEW
+        if not c.path.startswith(KUBELET_PKI) or c.not_after < now + KUBELET_RENEW
     ]
-    if ending:
-        first = ending[0]
-        days = (first.not_after - now).days
+    alike: dict[str, list[Certificate]] = {}
+    for certificate in ending:
+        alike.setdefault(renewal(certificate, now), []).append(certificate)
+    for remedy, these in alike.items():
+        first = these[0]
         yield (
             WARNING,
-            f"{first.path} {'ended' if days < 0 else 'ends'} {first.not_after:%F}"
-            + (f", and {len(ending) - 1} more within 90 days" if len(ending) > 1 else ""),
-            "Raise cluster.certificatesGeneration by one: the next up renews them in order.",
+            f"{first.path} {'ended' if first.not_after < now else 'ends'} {first.not_after:%F}"
+            + (f", and {len(these) - 1} more" if len(these) > 1 else ""),
+            remedy,
         )
+
+
+def renewal(certificate: Certificate, now: datetime) -> str:
+    """Who renews a certificate near its end."""
+    path = certificate.path
+    if path.startswith(KUBELET_PKI) and path.endswith("/kubelet.crt"):
+        return (
+            "The kubelet makes it only where there is none. On it: rm "
+            f"{KUBELET_PKI}kubelet.{{crt,key}} && systemctl restart kubelet"
+        )
+    if path.startswith(KUBELET_PKI):
+        return "The kubelet should have renewed it by now. On it: journalctl -u kubelet"
+    if path.endswith("ca.crt"):
+        return "CAs are not rotated by groundplane: move to a new cluster before that day."
+    if certificate.not_after < now and path.startswith("/etc/kubernetes/"):
+        # A step needs these itself, to ask etcd and the API server.
+        return (
+            "On it: kubeadm certs renew all --config /var/lib/groundplane/kubeadm.json, then "
+            "reboot; after that, up works again."
+        )
+    return "The next up renews it."
 
 
 def drift(on: On) -> Answers:
