@@ -370,6 +370,10 @@ TOUCHED: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"kubelet": {"maxPods": 200}},
         {f"metal-{m}-node" for m in ("cp1", "cp2", "cp3", "w1", "w2")},
     ),
+    "a field of kube-proxy": (
+        {"kube_proxy": {"mode": "iptables"}},
+        {"metal-cp1-node", "metal-cp2-node", "metal-cp3-node", "metal-nodes"},
+    ),
     "the certificates": (
         {"certificates_generation": 2},
         {"metal-cp1-node", "metal-cp2-node", "metal-cp3-node"},

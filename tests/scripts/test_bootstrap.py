@@ -26,7 +26,7 @@ done
 QUIET = """
 for name in host_apply endpoint_apply runtime_apply link_kubernetes kubelet_unit_apply rights \\
   network_apply wait_healthy wait_until kubernetes_reset settle gate_enter remove_own_ghost \\
-  kubeadm_join stop_pods; do
+  kubeadm_join kube_proxy_follows stop_pods; do
   eval "$name() { echo $name >>\\"\\$CALLS\\"; cat >/dev/null; }"
 done
 """

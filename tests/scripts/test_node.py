@@ -11,7 +11,7 @@ import yaml
 from support.host import Done, Host
 from support.specs import KEYS, hosts, on_the_wire, spec
 
-from groundplane.spec import Cluster, Spec
+from groundplane.spec import ApiServer, Cluster, Spec
 from groundplane.spec import Host as Machine
 
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "differences.yaml").read_text())
@@ -129,6 +129,27 @@ def test_what_drift_disturbs(
     done = host.bash(f"{MEMBER}{spoil}\ndifferences", data, step="node")
     assert (done.status, done.err) == (0, "")
     assert done.out.split() == reasons
+
+
+@pytest.mark.parametrize(
+    "settings, addons",
+    [
+        ({"kube_proxy": {"mode": "iptables"}}, ["addon kube-proxy"]),
+        ({"api_server": ApiServer(extra_args={"v": "3"})}, []),
+    ],
+    ids=["new", "the same"],
+)
+def test_kube_proxys_settings_are_written_when_they_are_new(
+    members: dict[str, Host], tmp_path: Path, settings: dict[str, Any], addons: list[str]
+) -> None:
+    """Written without need, they would restart it on every node."""
+    host = members["cp2"].copy(tmp_path / "host")
+    quiet = "covers_names() { :; }; await_process() { :; }; restart_static() { :; };"
+    phases = 'phase() { echo "$1"; };'
+    data = on_the_wire(spec(**settings), "node", "cp2")
+    done = host.bash(f"{quiet}{phases} change_control_plane", data, step="node")
+    assert done.status == 0, done.err
+    assert [line for line in done.out.splitlines() if line.startswith("addon")] == addons
 
 
 # ---- behind the gate -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from support.cluster import Cluster, fake_etcdctl
 from support.host import Done, Host
+from support.specs import on_the_wire, spec
 
 from groundplane.clusters.data import join_token, token_id
 
@@ -117,6 +118,74 @@ def test_secrets_that_were_not_rewritten_are_not_said_to_be(
     assert (done.status, done.out) == (1, "")
     assert "secrets cannot be rewritten" in done.err
     assert done_with(secrets) == "1"
+
+
+# ---- new settings of kube-proxy --------------------------------------------------------------
+
+SETTINGS = {"kube_proxy": {"conntrack": {"min": 0}}, "nodes": {"cp1": {}, "w1": {}}}
+RESTARTED = ["kube-proxy restarted with its new settings"]
+
+
+@pytest.fixture
+def kube_proxy(cluster: Cluster) -> Cluster:
+    """A cluster that was founded with the usual settings of kube-proxy."""
+    cluster.add("Namespace", "groundplane")
+    cluster.add("DaemonSet", "kube-proxy", spec={"template": {"metadata": {"labels": {}}}})
+    return cluster
+
+
+def restart(host: Host, data: dict[str, Any] = SETTINGS) -> Done:
+    return host.bash("restart_kube_proxy", data, step="nodes")
+
+
+def template(cluster: Cluster) -> dict[str, str]:
+    metadata = cluster.objects["daemonset/kube-proxy"]["spec"]["template"]["metadata"]
+    return dict(metadata.get("annotations", {}))
+
+
+def test_kube_proxy_is_restarted_once_for_new_settings(host: Host, kube_proxy: Cluster) -> None:
+    assert restart(host).changes == RESTARTED
+    first = template(kube_proxy)
+    assert first
+    calls = len(host.calls)
+    assert restart(host).out == ""
+    assert (template(kube_proxy), len(host.calls)) == (first, calls)
+    assert restart(host, {**SETTINGS, "kube_proxy": {}}).changes == RESTARTED
+    assert template(kube_proxy) != first
+
+
+def test_a_restart_that_does_not_end_well_is_waited_for_again(
+    host: Host, kube_proxy: Cluster
+) -> None:
+    host.write("/run/rollout-fails", "")
+    done = restart(host)
+    assert (done.status, done.out) == (1, "")
+    assert "kube-proxy does not run everywhere" in done.err
+    begun = template(kube_proxy)
+    host.path("/run/rollout-fails").unlink()
+    assert restart(host).changes == RESTARTED
+    assert template(kube_proxy) == begun
+
+
+def test_a_cluster_without_kube_proxy(host: Host, cluster: Cluster) -> None:
+    cluster.add("Namespace", "groundplane")
+    assert restart(host) == Done(0, "", "")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"kube_proxy": {"mode": "iptables"}}], ids=["usual", "own"]
+)
+def test_a_new_cluster_has_no_kube_proxy_to_restart(
+    host: Host, kube_proxy: Cluster, settings: dict[str, Any]
+) -> None:
+    """What the founder noted is what the last step looks for."""
+    made = spec(**settings)
+    quiet = "refuse_foreign() { :; }; founded() { false; }; found() { :; }; identity() { :; };"
+    data = on_the_wire(made, "node", "cp1")
+    done = host.bash(f"{quiet} apply", data, step="bootstrap")
+    assert done.status == 0, done.err
+    assert restart(host, on_the_wire(made, "nodes")).out == ""
+    assert template(kube_proxy) == {}
 
 
 # ---- membership ------------------------------------------------------------------------------

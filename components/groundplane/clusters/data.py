@@ -212,10 +212,12 @@ def membership(spec: Spec) -> dict[str, Any]:
 
 
 def nodes(spec: Spec) -> dict[str, Any]:
-    """What an administrator says of the Nodes: labels, taints, and that all be Ready."""
+    """What is done once for all Nodes, at the end: labels, taints, that all be Ready; and what
+    follows when the encryption key or kube-proxy's settings are new."""
     return {
         "network": spec.cluster.network,
         "encryption": spec.cluster.encryption_generation,
+        "kube_proxy": spec.cluster.kube_proxy,
         "nodes": {host.name: _node(host) for host in spec.hosts if host.state != "lost"},
     }
 

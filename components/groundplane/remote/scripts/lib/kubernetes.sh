@@ -100,6 +100,11 @@ kube_proxy_configuration() {
              + (.settings.kube_proxy // {})'
 }
 
+# kube_proxy_follows DIGEST: of the settings with which its pods were started last.
+kube_proxy_follows() {
+  kube annotate namespace "$GATE_NAMESPACE" --overwrite "groundplane.dev/kube-proxy=$1" >/dev/null
+}
+
 init_configuration() {
   jq -c -n --argjson node "$(node_registration)" --arg address "$(data .address)" \
     '{apiVersion: "kubeadm.k8s.io/v1beta4", kind: "InitConfiguration", nodeRegistration: $node,

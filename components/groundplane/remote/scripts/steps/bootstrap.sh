@@ -9,6 +9,7 @@ apply() {
     # An earlier try of ours that did not end: nobody can have joined it, for it gave no identity.
     if [ -e /etc/kubernetes/admin.conf ] || [ -e /var/lib/etcd/member ]; then kubernetes_reset; fi
     found
+    kube_proxy_follows "$(data_json .settings.kube_proxy | digest)"
   fi
   identity >"$RESULT"
   chmod 0600 "$RESULT"

@@ -42,6 +42,7 @@ settle() {
   mark_applied kubelet "$(kubelet_digest)"
   ! is_control_plane || {
     mark_applied control-plane "$(control_plane_digest)"
+    mark_applied kube-proxy "$(kube_proxy_configuration | digest)"
     mark_applied certificates "$(data .certificates)"
   }
 }
@@ -274,7 +275,9 @@ change_control_plane() {
   await_process kube-apiserver "$before"
   # Behind this host's own API server, which kubeadm talks to, and which may have been down.
   phase "upload-config kubeadm"
-  phase "addon kube-proxy"
+  # Only when it is new: kubeadm writes the DaemonSet anew, too, which restarts kube-proxy everywhere
+  # where it was restarted for its settings before.
+  [ "$(applied kube-proxy)" = "$(kube_proxy_configuration | digest)" ] || phase "addon kube-proxy"
   changed "control plane settings"
 }
 

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # nodes: what only an administrator may say of Nodes (labels, taints), the secrets rewritten after
-# a new encryption key, and the wait until all nodes are Ready.
-# Data: .nodes {name: {labels, taints}} .encryption .network
+# a new encryption key, kube-proxy restarted with new settings, and the wait until all nodes are
+# Ready.
+# Data: .nodes {name: {labels, taints}} .encryption .network .kube_proxy
 
 # What we put on a Node stands in these annotations, so that it can be taken away again, and
 # labels and taints of anybody else stay.
@@ -21,6 +22,7 @@ apply() {
     [ "$(data ".nodes[\"$name\"].ready")" = true ] || continue
     wait_until 300 "node $name is Ready" ready "$name"
   done
+  restart_kube_proxy
   forget_gone
 }
 
@@ -83,3 +85,25 @@ rewrite_secrets() {
 
 # only_says PATTERN FILE: it says something, and each of its lines has this.
 only_says() { [ -s "$2" ] && ! grep -qvE "$1" "$2"; }
+
+# The control planes wrote the ConfigMap; its pods read it when they start, and nothing starts them
+# again. Here and not there: once for all, when every node is there to follow. The DaemonSet goes
+# from one node to the next, so settings that kube-proxy cannot live with stop at the first.
+restart_kube_proxy() {
+  local wanted
+  wanted=$(data_json .kube_proxy | digest)
+  [ "$(kube get namespace "$GATE_NAMESPACE" \
+    -o jsonpath='{.metadata.annotations.groundplane\.dev/kube-proxy}')" != "$wanted" ] || return 0
+  # Some pod networks do without it.
+  [ -n "$(kube -n kube-system get daemonset kube-proxy --ignore-not-found -o name)" ] || return 0
+  # The same text twice is no second restart: what was cut off is only waited for.
+  kube -n kube-system patch daemonset kube-proxy --type merge --patch \
+    '{"spec": {"template": {"metadata": {"annotations": {"groundplane.dev/settings": "'"$wanted"'"}}}}}' \
+    >/dev/null
+  kube --request-timeout 0 -n kube-system rollout status daemonset kube-proxy \
+    --timeout "$((120 + 20 * $(data '.nodes | length')))s" >"$RUN/rollout" 2>&1 ||
+    die "kube-proxy does not run everywhere with its new settings: $(tail -n 1 "$RUN/rollout")" \
+      "kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide, and the log of one that is not ready"
+  kube_proxy_follows "$wanted"
+  changed "kube-proxy restarted with its new settings"
+}
