@@ -1,13 +1,21 @@
 """The look at all hosts with which every program run begins, and the checks that follow it."""
 
+import time
+
 import pulumi
 
 from groundplane import preflight
-from groundplane.remote.observation import Expect, Observation, observe
+from groundplane.remote.connect import answers
+from groundplane.remote.facts import Node
+from groundplane.remote.observation import Expect, Observation, look, observe
 from groundplane.spec import Spec
 from groundplane.spec.models import Proxy
 
-__all__ = ["expectation", "survey"]
+__all__ = ["expectation", "silent_leavers", "survey"]
+
+# Seconds: Kubernetes calls a Node Ready for up to 50 after its host's last word.
+VERDICT = 70
+PAUSE = 2
 
 
 class RefusedError(preflight.PreflightError, pulumi.RunError):
@@ -19,7 +27,7 @@ def survey(spec: Spec) -> Observation:
 
     Raises PreflightError with all findings.
     """
-    seen = observe(spec.hosts, expectation(spec))
+    seen = settled(spec)
     try:
         findings = preflight.require(spec.cluster, spec.hosts, seen)
     except preflight.PreflightError as error:
@@ -28,6 +36,35 @@ def survey(spec: Spec) -> Observation:
         if finding.severity is preflight.Severity.WARNING:
             pulumi.log.warn(f"{finding.host}: {finding.cause}. {finding.remedy}".lstrip(": "))
     return seen
+
+
+def settled(spec: Spec) -> Observation:
+    """The look at all hosts; again while it is open whether a host that left the list is dead.
+
+    The state lets go of a dead one, and resets a living one: so this must not be guessed.
+    """
+    seen = observe(spec.hosts, expectation(spec))
+    deadline = time.monotonic() + VERDICT
+    said = False
+    while doubtful := [node.name for node in silent_leavers(spec, seen) if node.ready]:
+        if time.monotonic() > deadline:
+            break
+        if not said:
+            pulumi.log.info(f"waiting for the cluster's verdict: are {', '.join(doubtful)} dead?")
+            said = True
+        time.sleep(PAUSE)
+        seen = look(spec.hosts, expectation(spec))
+    return seen
+
+
+def silent_leavers(spec: Spec, seen: Observation) -> list[Node]:
+    """The Nodes of hosts that are no longer in the list and do not answer."""
+    named = {host.name for host in spec.hosts}
+    return [
+        node
+        for node in seen.nodes
+        if node.name not in named and not any(map(answers, node.addresses))
+    ]
 
 
 def expectation(spec: Spec) -> Expect:

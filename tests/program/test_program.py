@@ -13,6 +13,7 @@ from support.program import CANARIES, PEM, Resource, register, resolved
 from support.seen import blank, changed, drifted, standing
 from support.specs import host, hosts, spec
 
+from groundplane import survey
 from groundplane.clusters import kubeadm
 from groundplane.platform import Platform
 from groundplane.remote import step as remote_step
@@ -42,7 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(made: Spec, seen: Observation, **how: Any) -> dict[str, Resource]:
         monkeypatch.setattr(kubeadm, "survey", lambda _: seen)
         # Whether a host that is gone still listens on its address.
-        monkeypatch.setattr(kubeadm, "answers", lambda address: False)
+        monkeypatch.setattr(survey, "answers", lambda address: False)
         return register(lambda: Platform("metal", made), **how)
 
     return run

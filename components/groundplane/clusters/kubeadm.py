@@ -13,11 +13,11 @@ from pulumi_command import local, remote
 
 from groundplane.clusters import data
 from groundplane.clusters.teardown import teardown
-from groundplane.remote.connect import HostUnreachable, Kind, answers
+from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.observation import Observation
 from groundplane.remote.step import INPUTS, install, leave_alone, step
 from groundplane.spec import Host, Spec
-from groundplane.survey import survey
+from groundplane.survey import silent_leavers, survey
 
 __all__ = ["KubeadmCluster"]
 
@@ -222,11 +222,7 @@ class _Plan:
         named = {host.name for host in self.spec.hosts}
         record = (found := self.seen.seen(self.speaker.name)) and found.record
         gone = set(record.get("gone", [])) if record else set()
-        gone |= {
-            node.name
-            for node in self.seen.nodes
-            if not node.ready and node.name not in named and not any(map(answers, node.addresses))
-        }
+        gone |= {node.name for node in silent_leavers(self.spec, self.seen) if not node.ready}
         left: list[pulumi.Resource] = []
         for name in sorted(gone - named):
             pulumi.log.warn(f"{name} is gone: the cluster forgets it, and it is not reset")

@@ -358,9 +358,11 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 
 def answers(address: str, port: int = 22, seconds: float = 3) -> bool:
-    """Whether anything listens there. For hosts whose keys nobody has any more."""
+    """Whether a host is alive there. For hosts whose keys and ports nobody knows any more."""
     try:
         socket.create_connection((address, port), seconds).close()
+    except ConnectionRefusedError:
+        return True
     except OSError:
         return False
     return True
