@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.program import CANARIES, PEM, Resource, register, resolved
-from support.seen import blank, changed, drifted, standing
+from support.seen import blank, changed, drifted, entry, standing
 from support.specs import host, hosts, spec
 
 from groundplane import survey
@@ -358,6 +359,55 @@ def test_a_kubeconfig_near_its_end_is_renewed(run: Run, there: dict[str, Resourc
     path = "/var/lib/groundplane/kubeconfig.crt"
     ending = changed(seen, "cp1", certificates=(Certificate(path, soon),))
     assert differing(there, run(spec(), ending)) == {"metal-kubeconfig"}
+
+
+# ---- a kubeconfig in wrong hands -------------------------------------------------------------
+
+
+def made_by(seen: Observation, **generations: int) -> Observation:
+    """Those hosts made the kubeconfig, each that generation, one after the other."""
+    for name in [name for name in seen.hosts if seen.seen(name)]:
+        ledger = dict(seen.hosts[name].ledger)
+        ledger.pop("kubeconfig", None)
+        if name in generations:
+            at = datetime(2026, 1, 1 + list(generations).index(name), tzinfo=UTC)
+            made = entry("metal", name, "kubeconfig")
+            ledger["kubeconfig"] = replace(made, generation=generations[name], at=at)
+        seen = changed(seen, name, ledger=ledger)
+    return seen
+
+
+def stays(found: dict[str, Resource]) -> bool:
+    return found["metal-kubeconfig"].ignores >= set(INPUTS)
+
+
+def test_a_kubeconfig_is_made_anew_on_purpose(run: Run, there: dict[str, Resource]) -> None:
+    found = run(spec(kubeconfig_generation=2), standing(spec()))
+    assert differing(there, found) == {"metal-kubeconfig"}
+    given = found["metal-kubeconfig"].data
+    assert given["generation"] == 2
+    # A new token is a new user, and only the newest has rights.
+    assert given["token"] != there["metal-kubeconfig"].data["token"]
+
+
+def test_once_it_is_in_force_it_stays(run: Run) -> None:
+    made = spec(kubeconfig_generation=2)
+    assert stays(run(made, made_by(standing(made), cp1=2)))
+    # The newest counts.
+    assert stays(run(made, made_by(standing(made), cp2=1, cp1=2)))
+    assert not stays(run(made, made_by(standing(made), cp1=2, cp2=1)))
+
+
+def test_the_first_generation_goes_without_saying(there: dict[str, Resource]) -> None:
+    assert "generation" not in there["metal-kubeconfig"].data
+
+
+def test_a_kubeconfig_that_nobody_knows_to_have_made(run: Run) -> None:
+    """A control plane that is gone made it; one that is only silent renews nothing."""
+    first, second = spec(), spec(kubeconfig_generation=2)
+    assert stays(run(first, made_by(standing(first, new=["cp1"]))))
+    assert stays(run(second, made_by(standing(second, dead=["cp1"]))))
+    assert not stays(run(second, made_by(standing(second, new=["cp1"]))))
 
 
 # ---- changing --------------------------------------------------------------------------------

@@ -284,6 +284,17 @@ def test_both_sides_work_out_the_same_join_token(host: Host, name: str) -> None:
     assert timedelta(minutes=119) < ends <= timedelta(hours=2)
 
 
+# ---- an administrator's access ---------------------------------------------------------------
+
+
+def test_only_the_newest_user_is_administrator(host: Host, cluster: Cluster) -> None:
+    for user in ("groundplane:admin:leaked", "groundplane:admin:new"):
+        done = host.bash(f"grant {user}", step="kubeconfig")
+        assert done.status == 0, done.err
+    (binding,) = cluster.objects.values()
+    assert [subject["name"] for subject in binding["subjects"]] == ["groundplane:admin:new"]
+
+
 # ---- what hosts must know --------------------------------------------------------------------
 
 CONTROL_PLANE = {

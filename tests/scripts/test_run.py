@@ -71,6 +71,14 @@ def test_the_digest_is_of_the_data_without_the_token(host: Host) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_the_ledger_tells_the_generation(host: Host) -> None:
+    for data, generation in ({}, 1), ({"generation": 3}, 3):
+        run(host, content="one", **data)
+        entry = ledger.entry(host.read("/var/lib/groundplane/ledger/example.json"))
+        assert entry is not None
+        assert entry.generation == generation
+
+
 def test_the_ledger_is_for_root_only(host: Host) -> None:
     run(host, content="one")
     for name in ("example.json", "example.facts"):

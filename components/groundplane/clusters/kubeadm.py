@@ -308,18 +308,43 @@ class _Plan:
         maker = next(
             (h for h in self.members if self.seen.conforms(h.name, "kubeconfig")), self.founder
         )
-        due = self._ending(maker, "/var/lib/groundplane/kubeconfig.crt")
+        due = self._ending(maker, "/var/lib/groundplane/kubeconfig.crt") or self._asked_anew
         keep = None if self.blank or due else pulumi.ResourceOptions(ignore_changes=INPUTS)
+        generation = self.spec.cluster.kubeconfig_generation
+        payload = {
+            "context": self.name,
+            "endpoint": endpoint,
+            # The first one goes without saying.
+            "generation": generation if generation > 1 else None,
+        }
         return step(
             self.called("kubeconfig"),
             maker,
             "kubeconfig",
-            founded.stdout.apply(lambda _: {"context": self.name, "endpoint": endpoint}),
+            founded.stdout.apply(lambda _: payload),
             self.seen,
             pulumi.ResourceOptions.merge(self.child(*orders), keep),
             secret_result=True,
             token=token_hex(8) if due else None,
         )
+
+    @cached_property
+    def _asked_anew(self) -> bool:
+        """Whether another generation of the kubeconfig is wanted than the one in force."""
+        wanted = self.spec.cluster.kubeconfig_generation
+        there = self.seen.generation("kubeconfig")
+        silent = [
+            host.name
+            for host in self.spec.control_planes
+            if host.state != "lost" and self.seen.unreachable(host.name)
+        ]
+        if there is None and silent and wanted > 1:
+            pulumi.log.warn(
+                f"the kubeconfig stays as it is: {', '.join(silent)} may have made it, and "
+                "without an answer its generation is not known"
+            )
+            return False
+        return (there or 1) != wanted
 
     def nodes(self, orders: Sequence[pulumi.Resource]) -> remote.Command:
         silent = any(self.seen.unreachable(h.name) for h in self.spec.hosts)

@@ -19,7 +19,7 @@ class Entry:
     """A step that was applied on a host.
 
     `stack` and `cluster` say whose it is, `digest` is the SHA-256 of its data without the token,
-    `at` when it was applied (RFC 3339).
+    `at` when it was applied (RFC 3339), `generation` which one of a step that counts them.
     """
 
     stack: str
@@ -29,6 +29,7 @@ class Entry:
     token: str
     digest: str
     at: datetime | None
+    generation: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def entry(text: str) -> Entry | None:
         return None
     if not isinstance(data, Mapping) or not isinstance(data.get("token"), str):
         return None
-    revision = data.get("revision")
+    revision, generation = data.get("revision"), data.get("generation")
     return Entry(
         stack=str(data.get("stack", "")),
         cluster=str(data.get("cluster") or ""),
@@ -58,6 +59,7 @@ def entry(text: str) -> Entry | None:
         token=data["token"],
         digest=str(data.get("digest", "")),
         at=_time(data.get("at")),
+        generation=generation if isinstance(generation, int) else 1,
     )
 
 

@@ -88,6 +88,15 @@ class Observation:
         """True when this stack applied the step there and all that it rests on still holds."""
         return self.applied(host, step) and not any(d.step == step for d in self.drift(host))
 
+    def generation(self, step: str) -> int | None:
+        """Of a step that one host does for all: the generation that was applied last, on whatever
+        host. None when no host that answers has done it."""
+        seen = [self.seen(host) for host in self.hosts if self.applied(host, step)]
+        entries = [found.ledger[step] for found in seen if found is not None]
+        if not entries:
+            return None
+        return max(entries, key=lambda e: e.at or datetime.min.replace(tzinfo=UTC)).generation
+
     def token(self, host: str, step: str) -> str:
         """The recorded token while the step conforms, else a fresh one: the step runs again.
 

@@ -373,6 +373,9 @@ class Cluster(Model):
     certificates_generation: Annotated[int, Field(ge=1)] = Field(default=1, json_schema_extra=SITE)
     """Raised by one, it renews the certificates of etcd, of the API servers and of their
     clients."""
+    kubeconfig_generation: Annotated[int, Field(ge=1)] = Field(default=1, json_schema_extra=SITE)
+    """Raised by one, it makes the administrator's kubeconfig anew, for a user of its own, and takes
+    the rights from the one before."""
     audit: Audit = Field(default=Audit(), json_schema_extra=PLATFORM)
     """The API server's audit log."""
     backup: Backup | None = None

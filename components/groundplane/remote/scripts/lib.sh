@@ -229,12 +229,14 @@ install_packages() {
 # ---- the ledger ----------------------------------------------------------------------------
 
 # ledger_commit: what was applied, with which facts; written last, so that a step which did not
-# end is seen by the next observation as not done.
+# end is seen by the next observation as not done. A step whose data name a generation leaves that
+# too: whoever looks can tell which one is in force.
 ledger_commit() {
   local step=$1
   write_atomically "$STATE/ledger/$step.facts" 0600 < <(sort -u "$FACTS")
   jq -c --arg at "$(date -u +%FT%TZ)" --arg digest "$(jq -cS 'del(.token)' "$DATA" | digest)" \
-    '{stack, cluster, step, revision, token, digest: $digest, at: $at}' "$DATA" |
+    '{stack, cluster, step, revision, token, digest: $digest, at: $at}
+     + if .generation then {generation} else {} end' "$DATA" |
     write_atomically "$STATE/ledger/$step.json" 0600
 }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # kubeconfig: an administrator's access with an identity of its own. A new token makes a new user
 # and takes the rights from the one before.
-# Data: .context .endpoint .token
+# Data: .context .endpoint .token .generation (which only the ledger keeps)
 
 apply() {
   wait_until 120 "the API answers" api_answers
