@@ -174,6 +174,7 @@ def steps() -> Picture:
         picture.box(x, 370, 100, 46, [f"{host}-node"], BLUE)
         picture.arrow((x + 50, 332), (x + 50, 368))
         picture.arrow((x + 50, 416), (x + 50, 448))
+    picture.arrow((735, 250), (752, 250), (752, 476), (768, 476))
     picture.text(580, 390, "workers in lanes of", soft=True)
     picture.text(580, 390 + LINE, "cluster.maxUnavailable", soft=True)
     picture.box(770, 450, 210, 52, ["nodes", "labels, taints, all Ready"], SAND)

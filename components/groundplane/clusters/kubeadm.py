@@ -77,7 +77,7 @@ class KubeadmCluster(pulumi.ComponentResource):
         gone = plan.let_go()
         config = plan.kubeconfig(founded, controls[:1])
         self.api_ready = config
-        self.nodes_ready = plan.nodes([*controls, *workers, *gone])
+        self.nodes_ready = plan.nodes([*controls, *workers, *gone, config])
         plan.report([self.nodes_ready])
         self.endpoint = pulumi.Output.from_input(spec.cluster.endpoint.url)
         self.kubeconfig = pulumi.Output.secret(config.stdout)
@@ -356,8 +356,8 @@ class _Plan:
             data.nodes(self.spec),
             self.seen,
             pulumi.ResourceOptions.merge(
-                # Behind all hosts, so that a protected cluster's destroy fails before it reaches
-                # any of them, even when no preview is asked for.
+                # Behind everything, so that a protected cluster's destroy fails before anything is
+                # let go of, even when no preview is asked for.
                 pulumi.ResourceOptions.merge(
                     self.child(*orders),
                     pulumi.ResourceOptions(protect=self.spec.cluster.protect),
