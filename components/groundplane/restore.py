@@ -10,6 +10,8 @@ import base64
 import binascii
 import hashlib
 import json
+import mmap
+import re
 import shlex
 import tempfile
 import time
@@ -48,6 +50,8 @@ RESTORING = f"{STATE}/restoring"  # as in scripts/steps/restore.sh
 UPLOADED = f"{STATE}/restore.db"
 STEP_SECONDS = 3700  # a step ends itself after an hour
 UPLOAD_SECONDS = 3600
+# What the API server writes before each Secret: which key reads it.
+WRITTEN_WITH = re.compile(rb"k8s:enc:secretbox:v1:key([0-9]{1,4}):")
 
 Say = Callable[[str], None]
 Reset = Callable[[Sequence[Host], str], Iterable[str]]
@@ -72,14 +76,14 @@ def identity_of_stack(stack: str) -> dict[str, Any]:
 
 
 def read_identity(text: str, place: str) -> dict[str, Any]:
-    """The identity from its JSON {cluster, identity: {path: PEM}, keys, join}.
+    """The identity from its JSON {cluster, identity: {path: text}}.
 
     Raises GroundplaneError for one that is not whole.
     """
     try:
         found = json.loads(text)
         found = json.loads(found) if isinstance(found, str) else found
-        missing = [part for part in ("cluster", "identity", "keys", "join") if not found[part]]
+        missing = [p for p in ("ca.crt", "ca.key", data.SECRET) if not found["identity"][p]]
         cluster = cluster_id(found["identity"]["ca.crt"])
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         missing, cluster, found = ["all of it"], "", {}
@@ -87,7 +91,7 @@ def read_identity(text: str, place: str) -> dict[str, Any]:
         raise GroundplaneError(
             place,
             f"is no identity of a cluster: {', '.join(missing) or 'its CA is that of another'}",
-            "It holds the CAs and keys that every part of the cluster trusts",
+            "It holds the CAs that every part of the cluster trusts, and the secret of its keys",
             "Write it anew: pulumi stack output identity --show-secrets > identity.json",
         )
     return dict(found)
@@ -125,6 +129,7 @@ def from_snapshot(
     founder = controls[0]
     with tempfile.TemporaryDirectory(prefix="groundplane-") as folder:
         database = obtain(spec, chosen, key, identity, Path(folder), say)
+        keys_reach(spec, database, chosen)
         seen = blank_hosts(spec, controls, wipe, reset, say)
         on(founder, f"mkdir -p -m 0700 {STATE} && touch {RESTORING}", seconds=60)
         install(spec, founder)
@@ -151,7 +156,6 @@ def restore_data(
     return {
         **node,
         "cluster": identity["cluster"],
-        "keys": identity["keys"],
         "snapshot": UPLOADED,
         "blank": list(blank),
         # The data are there before kubeadm comes; that is the whole point.
@@ -171,8 +175,7 @@ def _secrets(spec: Spec, identity: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "role": "control-plane",
         "identity": identity["identity"],
-        "keys": identity["keys"],
-        "join": identity["join"],
+        "encryption": spec.cluster.encryption_generation,
         "registry": login,
     }
 
@@ -223,6 +226,21 @@ def obtain(
             "Take another one; `groundplane snapshots` lists them.",
         )
     return plain
+
+
+def keys_reach(spec: Spec, database: Path, chosen: str) -> None:
+    """Raise for a snapshot whose Secrets were written with a later key than the stack asks for: no
+    API server would become ready upon it."""
+    with database.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        newest = max((int(found[1]) for found in WRITTEN_WITH.finditer(text)), default=0)
+    asked = spec.cluster.encryption_generation
+    if newest > asked:
+        raise GroundplaneError(
+            f"snapshot {chosen}",
+            f"holds Secrets written with the key of generation {newest}",
+            f"cluster.encryptionGeneration is {asked}, and keys are worked out up to that",
+            f"Set cluster.encryptionGeneration: {newest}.",
+        )
 
 
 def _choose(spec: Spec, chosen: str, identity: Mapping[str, Any], say: Say) -> Snapshot:

@@ -231,7 +231,9 @@ def cluster_identity(folder: Path, name: str = "kubernetes") -> dict[str, Any]:
     der = base64.b64decode("".join(ca.splitlines()[1:-1]))
     return {
         "cluster": hashlib.sha256(der).hexdigest()[:16],
-        "identity": {"ca.crt": ca, "ca.key": (folder / "ca.key").read_text()},
-        "keys": [{"name": "key1", "secret": base64.b64encode(b"k" * 32).decode()}],
-        "join": "00" * 32,
+        "identity": {
+            "ca.crt": ca,
+            "ca.key": (folder / "ca.key").read_text(),
+            "groundplane.key": "00" * 32,
+        },
     }

@@ -77,8 +77,9 @@ def test_an_identity_is_read(identity: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda i: {**i, "keys": []}, "keys"),
-        (lambda i: {k: v for k, v in i.items() if k != "join"}, "all of it"),
+        (lambda i: {**i, "identity": {**i["identity"], "ca.key": ""}}, "ca.key"),
+        (lambda i: {**i, "identity": {**i["identity"], "groundplane.key": ""}}, "groundplane.key"),
+        (lambda i: {"cluster": i["cluster"]}, "all of it"),
         (lambda i: {**i, "cluster": "0" * 16}, "its CA is that of another"),
         (lambda i: {**i, "identity": {**i["identity"], "ca.crt": "x"}}, "its CA"),
         (lambda i: [], "all of it"),
@@ -353,11 +354,10 @@ def test_what_the_step_is_told(spec: Spec, identity: dict[str, Any]) -> None:
     told = restore.restore_data(spec, spec.hosts[0], identity, ["cp2", "w1"])
     assert told["name"] == "cp1"
     assert told["cluster"] == identity["cluster"]
-    assert told["keys"] == identity["keys"]
     assert told["blank"] == ["cp2", "w1"]
     assert "DirAvailable--var-lib-etcd" in told["ignore_preflight"]
-    # The CAs go to the step that carries secrets, and nowhere else.
-    assert "PRIVATE KEY" not in json.dumps(told)
+    # The identity goes to the step that carries secrets, and nowhere else.
+    assert not any(text in json.dumps(told) for text in identity["identity"].values())
 
 
 def test_nothing_is_touched_when_the_snapshot_is_bad(
@@ -369,6 +369,22 @@ def test_nothing_is_touched_when_the_snapshot_is_bad(
     with pytest.raises(GroundplaneError, match="is no whole etcd snapshot"):
         restore.from_snapshot(spec, str(bad), None, identity, True, hosts.reset, lambda line: None)
     assert hosts.resets == []
+
+
+@pytest.mark.parametrize("asked, refused", [(1, True), (2, True), (3, False), (4, False)])
+def test_a_snapshot_whose_secrets_need_a_later_key(
+    spec: Spec, tmp_path: Path, asked: int, refused: bool
+) -> None:
+    database = tmp_path / "snapshot.db"
+    names = (b"k8s:enc:secretbox:v1:key1:\x00\xff", b"k8s:enc:secretbox:v1:key3:\x00", b"key9:")
+    database.write_bytes(b"\x00page" * 100 + b"\x00page".join(names))
+    cluster = spec.cluster.model_copy(update={"encryption_generation": asked})
+    there = replace(spec, cluster=cluster)
+    if refused:
+        with pytest.raises(GroundplaneError, match=r"key of generation 3(.|\n)*Generation: 3\."):
+            restore.keys_reach(there, database, "latest")
+    else:
+        restore.keys_reach(there, database, "latest")
 
 
 # ---- a survivor ------------------------------------------------------------------------------

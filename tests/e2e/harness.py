@@ -498,18 +498,19 @@ def at_most_one_down(stack: Stack, *control_planes: str) -> Iterator[None]:
 
 def secret_needles(stack: Stack) -> dict[str, str]:
     """What must be found nowhere: a name for people -> a piece of text that only the secret has."""
-    from groundplane.clusters.data import join_token
+    from groundplane.clusters.data import SECRET, join_token
 
     identity = json.loads(stack.output("identity"))
-    found = {}
-    for path, pem in identity["identity"].items():
-        if path.endswith(".key"):
+    files = identity["identity"]
+    found = {"cluster's secret": files[SECRET]}
+    for path, pem in files.items():
+        if path.endswith(".key") and path != SECRET:
             found[f"identity {path}"] = pem.splitlines()[2][:48]
-    for key in identity["keys"]:
+    at_rest = json.loads(stack.shell("cp1", "cat /etc/kubernetes/groundplane/encryption.json"))
+    for key in at_rest["resources"][0]["providers"][0]["secretbox"]["keys"]:
         found[f"encryption key {key['name']}"] = key["secret"]
-    found["join secret"] = identity["join"]
     for node in stack.nodes():
-        found[f"join token of {node}"] = join_token(identity["join"], node).split(".")[1]
+        found[f"join token of {node}"] = join_token(files[SECRET], node).split(".")[1]
     for line in stack.output("kubeconfig").splitlines():
         if "client-key-data:" in line:
             found["kubeconfig key"] = line.split()[-1][100:160]

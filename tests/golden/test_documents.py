@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support.host import Host
-from support.specs import KEYS, hosts, on_the_wire, spec
+from support.specs import SECRET, SECRET_FILE, hosts, on_the_wire, spec
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
@@ -100,7 +100,7 @@ CONTROL_PLANE = BOTH | {
     "kube-proxy.json": "kube_proxy_configuration",
     "join.json": "join_documents /var/lib/groundplane/join/discovery.conf",
     "audit.json": "audit_policy",
-    "encryption.json": "encryption_configuration key1",
+    "encryption.json": "encryption_configuration 1",
     "haproxy.cfg": "! endpoint_managed || endpoint_haproxy",
     "keepalived.cfg": "! endpoint_managed || endpoint_keepalived",
 }
@@ -144,7 +144,7 @@ def documents(case: str, machine: str) -> dict[str, str]:
     script = "".join(f"echo '=== {name}'; {function}\n" for name, function in functions.items())
     with TemporaryDirectory() as folder:
         host = Host(Path(folder) / "host")
-        host.write("/etc/kubernetes/groundplane/keys.json", json.dumps(KEYS))
+        host.write(SECRET_FILE, SECRET)
         host.write("/opt/groundplane/cni-plugins/1.9.1/ptp", "", 0o755)
         # The interface that holds the node's address.
         network = "ip link add eno1 type veth; ip address add 192.0.2.12/24 dev eno1; "

@@ -128,9 +128,33 @@ MUTATIONS = {
     ),
     "the two sides disagree on the join token": Mutation(
         "steps/membership.sh",
-        "printf ':%s'",
-        "printf '%s'",
+        '"join:$1"',
+        '"joins:$1"',
         "test_nodes.py::test_both_sides_work_out_the_same_join_token",
+    ),
+    "a new key for Secrets is written with at once": Mutation(
+        "steps/secrets.sh",
+        'encryption_configuration "$in_use" |',
+        'encryption_configuration "$(data .encryption)" |',
+        "test_keys.py::test_whatever_happens_everybody_reads_what_anybody_wrote",
+    ),
+    "a key for Secrets is forgotten": Mutation(
+        "lib/keys.sh",
+        "{ encryption_generations; data .encryption; }",
+        "data .encryption",
+        "test_keys.py::test_what_each_step_leaves",
+    ),
+    "another API server's word is taken": Mutation(
+        "steps/secrets.sh",
+        "--server=https://localhost:6443 ",
+        "",
+        "test_keys.py::test_it_is_this_hosts_own_api_server_that_is_asked",
+    ),
+    "a cut off wait is not taken up again": Mutation(
+        "steps/secrets.sh",
+        '    : >"$reloading"\n',
+        "",
+        "test_keys.py::test_a_new_key_is_waited_for_until_the_api_server_has_it",
     ),
     "silence of the API server takes all routes away": Mutation(
         "plain-network",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_the_outputs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolved(cluster.kubeconfig) == (PEM, True)
     identity, secret = resolved(cluster.identity)
     assert secret
-    assert json.loads(identity).keys() == {"cluster", "identity", "keys", "join"}
+    assert json.loads(identity).keys() == {"cluster", "identity"}
 
 
 # ---- order -----------------------------------------------------------------------------------
@@ -161,6 +162,21 @@ def test_control_planes_one_after_the_other(run: Run) -> None:
         found = run(spec(), seen)
         assert "metal-cp1-node" in before(found, "metal-cp2-node")
         assert "metal-cp2-node" in before(found, "metal-cp3-node")
+
+
+def test_nobody_writes_with_a_new_key_before_all_can_read_it(run: Run) -> None:
+    for seen in (blank(spec()), standing(spec())):
+        found = run(spec(), seen)
+        secrets = {f"metal-cp{n}-secrets" for n in (1, 2, 3)}
+        assert all(secrets <= before(found, f"metal-cp{n}-node") for n in (1, 2, 3))
+
+
+def test_a_node_leaves_before_what_it_needs_for_that_goes(there: dict[str, Resource]) -> None:
+    """Deletes that are due together follow direct dependencies, and no others."""
+    for machine in ("cp1", "cp2", "cp3", "w1", "w2"):
+        steps = [f"metal-{machine}-{step}" for step in ("node", "secrets", "prepare", "bundle")]
+        for one, other in pairwise(steps):
+            assert other in there[one].after
 
 
 def test_new_workers_join_beside_new_control_planes(run: Run) -> None:
@@ -413,6 +429,51 @@ def test_a_kubeconfig_that_nobody_knows_to_have_made(run: Run) -> None:
     assert not stays(run(second, made_by(standing(second, new=["cp1"]))))
 
 
+# ---- a state that was lost -------------------------------------------------------------------
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(kubeadm.pulumi.log, "warn", said.append)
+    return said
+
+
+def test_a_preview_says_that_a_cluster_is_adopted(run: Run, warnings: list[str]) -> None:
+    run(spec(), standing(spec()), preview=True, blank=True)
+    (said,) = warnings
+    assert "the cluster 0123456789abcdef of this stack stands" in said
+    assert "adopts it" in said
+
+
+def test_it_names_who_is_missing(run: Run, warnings: list[str]) -> None:
+    """Nothing can be created on a host that is silent, and who is not named is not kept."""
+    left = spec([machine for machine in hosts() if machine.name != "w2"])
+    seen = standing(spec(), dead=["w1"])
+    seen = Observation(seen.stack, {k: v for k, v in seen.hosts.items() if k != "w2"})
+    run(left, seen, preview=True, blank=True)
+    assert [said.split(":")[0] for said in warnings[1:]] == ["w1", "w2"]
+
+
+def test_of_what_is_new_or_known_nothing_is_said(run: Run, warnings: list[str]) -> None:
+    run(spec(), blank(spec()), preview=True, blank=True)
+    run(spec(), standing(spec()), preview=True)
+    run(spec(), standing(spec()))
+    assert warnings == []
+
+
+def test_what_is_adopted_stays_as_it_is(run: Run, there: dict[str, Resource]) -> None:
+    """Each step is told what it was told before, down to its token; but an administrator's access
+    is made anew, and takes the rights from the one that went with the state."""
+    adopted = run(spec(), standing(spec()))
+    for resource in steps(there):
+        again = adopted[resource.name].data
+        if resource.name == "metal-kubeconfig":
+            assert again["token"] != resource.data["token"]
+        else:
+            assert again == resource.data
+
+
 # ---- changing --------------------------------------------------------------------------------
 
 TOUCHED: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -434,7 +495,7 @@ TOUCHED: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "the encryption key": (
         {"encryption_generation": 2},
-        {"metal-encryption-2", "metal-nodes"}
+        {"metal-nodes"}
         | {f"metal-cp{n}-{step}" for n in (1, 2, 3) for step in ("secrets", "node")},
     ),
     "the runtime": (
@@ -515,7 +576,7 @@ def test_secrets_do_reach_the_hosts(run: Run, tmp_path: Path) -> None:
     data = json.dumps(found["metal-cp1-secrets"].data)
     assert all(canary in data for canary in CANARIES)
     assert found["metal-w1-secrets"].data.keys() >= {"join_token", "ca"}
-    assert "canary-join" not in json.dumps(found["metal-w1-secrets"].data)
+    assert "canary-secret" not in json.dumps(found["metal-w1-secrets"].data)
 
 
 def test_what_is_secret_is_whole_inputs(run: Run, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from support.host import Done, Host
-from support.specs import KEYS, on_the_wire, spec
+from support.specs import SECRET, SECRET_FILE, on_the_wire, spec
 
 # kubeadm as far as these tests see it: `init` makes an identity and data.
 KUBEADM = """
@@ -40,7 +41,7 @@ def blank(host: Host) -> Host:
 
 
 def bootstrap(host: Host) -> Done:
-    data = on_the_wire(spec(), "node", "cp1") | {"keys": KEYS}
+    data = on_the_wire(spec(), "node", "cp1")
     return host.bash(f"{QUIET} apply </dev/null", data, step="bootstrap")
 
 
@@ -49,13 +50,32 @@ def inits(host: Host) -> int:
 
 
 def test_a_cluster_is_founded_once(blank: Host) -> None:
+    """Where it stands already its identity is given again: to a state that was lost, too."""
     first = bootstrap(blank)
     assert first.status == 0, first.err
     given = json.loads(blank.read("/run/groundplane/result"))
+    calls = blank.calls
     again = bootstrap(blank)
-    assert (again.status, again.out, inits(blank)) == (0, "", 1)
+    assert again.status == 0, again.err
+    assert again.changes == [f"cluster {given['cluster']} adopted: it stands already"]
     assert json.loads(blank.read("/run/groundplane/result")) == given
-    assert "kubernetes_reset" not in blank.calls
+    assert blank.calls == calls
+    assert inits(blank) == 1
+
+
+def test_every_control_plane_can_give_the_identity(blank: Host, tmp_path: Path) -> None:
+    """The founder may be gone when the state is lost."""
+    bootstrap(blank)
+    given = json.loads(blank.read("/run/groundplane/result"))
+    other = Host(tmp_path / "cp2")
+    data = {"role": "control-plane", "encryption": 1, "identity": given["identity"]}
+    assert other.bash("apply", data, step="secrets").status == 0
+    other.write(
+        "/var/lib/groundplane/cluster.json", blank.read("/var/lib/groundplane/cluster.json")
+    )
+    done = other.bash("apply", on_the_wire(spec(), "node", "cp2"), step="bootstrap")
+    assert done.status == 0, done.err
+    assert json.loads(other.read("/run/groundplane/result")) == given
 
 
 def test_what_it_gives(blank: Host) -> None:
@@ -67,7 +87,8 @@ def test_what_it_gives(blank: Host) -> None:
     assert record["immutable"]["podCidrs"] == ["10.244.0.0/16"]
     assert given["identity"]["etcd/ca.key"] == "etcd/ca.key\n"
     assert given["identity"]["ca.crt"].startswith("-----BEGIN CERTIFICATE-----")
-    assert len(given["identity"]) == 8
+    assert len(given["identity"]) == 9
+    assert len(bytes.fromhex(given["identity"]["groundplane.key"])) == 32
     assert blank.path("/run/groundplane/result").stat().st_mode & 0o777 == 0o600
 
 
@@ -104,7 +125,7 @@ def test_a_node_of_somebody_elses_cluster_is_refused(blank: Host) -> None:
 
 
 def enter(host: Host, name: str, before: str = "") -> Done:
-    host.write("/etc/kubernetes/groundplane/keys.json", json.dumps(KEYS))
+    host.write(SECRET_FILE, SECRET)
     host.write("/var/lib/groundplane/join/ca.crt", "CA\n")
     host.write("/var/lib/groundplane/join/token", "abcdef.0123456789abcdef\n")
     data = on_the_wire(spec(), "node", name) | {"cluster": "0123456789abcdef"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.host import Done, Host
-from support.specs import KEYS, hosts, on_the_wire, spec
+from support.specs import SECRET, SECRET_FILE, hosts, on_the_wire, spec
 
 from groundplane.spec import ApiServer, Cluster, Spec
 from groundplane.spec import Host as Machine
@@ -30,7 +29,6 @@ member() {
   kubelet_unit_apply
   mkdir -p "$OURS" /etc/kubernetes/manifests /var/lib/kubelet
   if is_control_plane; then
-    cp /run/keys.json "$OURS/keys.json"
     api_server_files
     for name in kube-apiserver kube-controller-manager kube-scheduler etcd; do
       echo "$name" >"/etc/kubernetes/manifests/$name.yaml"
@@ -69,7 +67,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Host]:
         host = made[name] = Host(tmp_path_factory.mktemp(name) / "host")
         host.fake("systemctl")
         host.fake("ctr", "exit 0")
-        host.write("/run/keys.json", json.dumps(KEYS))
+        host.write(SECRET_FILE, SECRET)
         done = host.bash(f"{MEMBER} member", on_the_wire(spec(), "node", name), step="node")
         assert done.status == 0, done.err
     return made
@@ -113,8 +111,8 @@ DRIFT = {
         "ln -sfn /opt/groundplane/kubernetes/1.35.4/kubelet /usr/local/bin/kubelet",
         ["version"],
     ),
-    "a newer encryption key": (
-        """jq '[{name: "key2", secret: "a2V5"}] + .' /run/keys.json >"$OURS/keys.json" """,
+    "a key for Secrets": (
+        """sed -i 's/secret":"./secret":"/' "$OURS/encryption.json" """,
         ["control-plane"],
     ),
 }

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support.cluster import Cluster, fake_etcdctl
 from support.host import Done, Host
-from support.specs import on_the_wire, spec
+from support.specs import SECRET, SECRET_FILE, on_the_wire, spec
 
 from groundplane.clusters.data import join_token, token_id
 
@@ -253,7 +253,7 @@ def test_nodes_that_nobody_wants_go_once_they_are_silent(host: Host, cluster: Cl
 
 
 def test_a_worker_is_let_in_while_it_is_no_node(host: Host, cluster: Cluster) -> None:
-    host.write("/etc/groundplane/join", "6a6f696e\n")
+    host.write(SECRET_FILE, SECRET)
     done = membership(host, "admit_workers")
     assert done.status == 0, done.err
     (secret,) = cluster.objects.values()
@@ -263,7 +263,7 @@ def test_a_worker_is_let_in_while_it_is_no_node(host: Host, cluster: Cluster) ->
 def test_a_worker_is_let_in_again_once_its_earlier_life_is_silent(
     host: Host, cluster: Cluster
 ) -> None:
-    host.write("/etc/groundplane/join", "6a6f696e\n")
+    host.write(SECRET_FILE, SECRET)
     for seconds, secrets in {5: 0, 3600: 1}.items():
         cluster.file.write_text("{}")
         cluster.nodes("w1")
@@ -275,11 +275,9 @@ def test_a_worker_is_let_in_again_once_its_earlier_life_is_silent(
 
 @pytest.mark.parametrize("name", ["w1", "rack1-n4", "a" * 63])
 def test_both_sides_work_out_the_same_join_token(host: Host, name: str) -> None:
-    secret = bytes(range(32)).hex()
-    # As the step `secrets` writes it; jq ends the line.
-    host.write("/etc/groundplane/join", f"{secret}\n")
+    host.write(SECRET_FILE, SECRET)
     made = json.loads(host.bash(f"token {name}", step="membership").out)["stringData"]
-    assert f"{made['token-id']}.{made['token-secret']}" == join_token(secret, name)
+    assert f"{made['token-id']}.{made['token-secret']}" == join_token(SECRET, name)
     ends = datetime.fromisoformat(made["expiration"]) - datetime.now(UTC)
     assert timedelta(minutes=119) < ends <= timedelta(hours=2)
 
@@ -299,9 +297,8 @@ def test_only_the_newest_user_is_administrator(host: Host, cluster: Cluster) -> 
 
 CONTROL_PLANE = {
     "role": "control-plane",
-    "identity": {"ca.crt": "CA\n", "ca.key": "KEY\n", "etcd/ca.key": "ETCD\n"},
-    "keys": [{"name": "key1", "secret": "a2V5"}],
-    "join": "6a6f696e",
+    "identity": {"ca.crt": "CA\n", "etcd/ca.key": "ETCD\n", "groundplane.key": SECRET},
+    "encryption": 1,
 }
 
 
@@ -309,7 +306,7 @@ def test_a_control_planes_secrets(host: Host) -> None:
     done = host.bash("apply", CONTROL_PLANE, step="secrets")
     assert done.status == 0, done.err
     assert host.read("/etc/kubernetes/pki/etcd/ca.key") == "ETCD\n"
-    assert host.read("/etc/groundplane/join").strip() == "6a6f696e"
+    assert host.read(SECRET_FILE) == SECRET
     for fact, path, mode, _ in host.facts():
         assert (fact, mode) == ("file", "0600"), path
         assert host.path(path).stat().st_mode & 0o777 == 0o600
@@ -318,7 +315,7 @@ def test_a_control_planes_secrets(host: Host) -> None:
 
 def test_what_a_step_says_is_never_the_secret_itself(host: Host) -> None:
     done = host.bash("apply", CONTROL_PLANE, step="secrets")
-    assert not any(word in done.out + done.err for word in ("KEY", "ETCD", "a2V5", "6a6f696e"))
+    assert not any(word in done.out + done.err for word in ("CA", "ETCD", SECRET))
 
 
 def test_a_workers_secrets(host: Host) -> None:
@@ -350,5 +347,8 @@ def test_a_private_registry(host: Host, ca: str | None, username: str | None) ->
 
 def test_what_goes_with_the_step(host: Host) -> None:
     host.bash("apply", CONTROL_PLANE, step="secrets")
+    host.write("/etc/groundplane/backup.json", "{}")
+    host.write("/var/lib/groundplane/join/token", "abcdef.0123456789abcdef")
     host.bash("destroy", step="secrets")
-    assert not host.there("/etc/groundplane/join")
+    assert not host.there("/etc/groundplane/backup.json")
+    assert not host.there("/var/lib/groundplane/join/token")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.host import Done, Host
-from support.specs import hosts, on_the_wire, spec
+from support.specs import SECRET, SECRET_FILE, hosts, on_the_wire, spec
 
 from groundplane.spec import Endpoint, Spec
 from lab.mirror.server import Running, running
@@ -217,7 +217,7 @@ def member(host: Host, theirs: set[str]) -> Host:
     host.fake("ctr", "exit 0")
     host.fake("kubeadm", "exit 0")
     host.write("/opt/groundplane/cni-plugins/1.9.1/ptp", "", 0o755)
-    host.write("/etc/kubernetes/groundplane/keys.json", "[]")
+    host.write(SECRET_FILE, SECRET)
     data: dict[str, Any] = on_the_wire(spec(), "node", "cp1")
     done = host.bash(
         f"""{NETWORK}

@@ -22,9 +22,14 @@ SECRET = "1b47061264138c4ac30d75fd1eb44270"
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 PEM = "-----BEGIN CANARY-----\nnever-in-plain-sight\n-----END CANARY-----\n"
-CANARIES = ("never-in-plain-sight", "canary-key", "canary-join")
+CANARIES = ("never-in-plain-sight", "canary-secret")
 IDENTITY = ("ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.key", "etcd/ca.key")
-BOOTSTRAP = json.dumps({"cluster": "0123456789abcdef", "identity": dict.fromkeys(IDENTITY, PEM)})
+BOOTSTRAP = json.dumps(
+    {
+        "cluster": "0123456789abcdef",
+        "identity": {**dict.fromkeys(IDENTITY, PEM), "groundplane.key": "canary-secret"},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,6 @@ def _name(urn: str) -> str:
 
 
 def _outputs(kind: str, name: str) -> dict[str, Any]:
-    if kind == "random:index/randomBytes:RandomBytes":
-        number = name.rpartition("-")[2]
-        return {"base64": _secret(f"canary-key-{number}"), "hex": _secret("canary-join")}
     if kind == "command:remote:Command":
         stdout = {"bootstrap": BOOTSTRAP, "kubeconfig": PEM}.get(name.rpartition("-")[2], "")
         return {"stdout": stdout, "stderr": ""}

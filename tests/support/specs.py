@@ -10,7 +10,9 @@ from groundplane.remote.step import canonical
 from groundplane.spec import Cluster, Endpoint, Host, Kubernetes, Spec
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJf6nD1a9m8hS7YJxkqo1x0B0E4g0m8w7i8Wm3k5y2V"
-KEYS = [{"name": "key1", "secret": "a2V5IG9uZSBpcyAzMiBieXRlcyBsb25nLCBob25lc3Q="}]
+SECRET = bytes(range(32)).hex()
+"""The cluster's secret, as it lies at PKI/groundplane.key."""
+SECRET_FILE = "/etc/kubernetes/pki/groundplane.key"
 
 
 def hosts(control_planes: int = 3, workers: int = 2, **fields: Any) -> list[Host]:

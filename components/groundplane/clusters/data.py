@@ -1,14 +1,16 @@
 """From the specification to the JSON that each step is given. Pure: equal specs, equal data."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from groundplane.catalogue import Catalogue, with_mirror
 from groundplane.spec import Cluster, Host, Spec, immutable
 
-__all__ = ["backup", "join_token", "membership", "node", "nodes", "prepare", "token_id"]
+__all__ = ["SECRET", "backup", "join_token", "membership", "node", "nodes", "prepare", "token_id"]
+
+SECRET = "groundplane.key"
+"""The part of a cluster's identity that keys and tokens come from; see scripts/lib/keys.sh."""
 
 PACKAGES = ["conntrack", "ethtool", "iproute2", "iptables", "kmod", "nftables", "openssl", "socat"]
 ENDPOINT_PACKAGES = ["haproxy", "keepalived"]
@@ -234,17 +236,6 @@ def token_id(host: str) -> str:
 
 
 def join_token(secret: str, host: str) -> str:
-    """A worker's join token, from the cluster's join secret. It works only while the membership
-    step lets it, for two hours at a time."""
-    return f"{token_id(host)}.{hashlib.sha256(f'{secret}:{host}'.encode()).hexdigest()[:16]}"
-
-
-def identity(bootstrap: Mapping[str, Any], keys: Sequence[str], first: int) -> dict[str, Any]:
-    """What a control plane must hold: the cluster's CAs and the keys for secrets at rest, newest
-    first; `first` is the newest key's generation."""
-    return {"identity": bootstrap["identity"], "keys": encryption_keys(keys, first)}
-
-
-def encryption_keys(keys: Sequence[str], first: int) -> list[dict[str, str]]:
-    """Named by generation, newest first; each 32 bytes in base64."""
-    return [{"name": f"key{first - n}", "secret": key} for n, key in enumerate(keys)]
+    """A worker's join token, from the cluster's secret. It works only while the membership step
+    lets it, for two hours at a time."""
+    return f"{token_id(host)}.{hashlib.sha256(f'join:{host}:{secret}'.encode()).hexdigest()[:16]}"

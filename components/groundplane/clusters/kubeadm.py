@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from secrets import token_hex
-from typing import Any
 
 import pulumi
-import pulumi_random as random
 from pulumi_command import local, remote
 
 from groundplane.clusters import data
@@ -38,6 +36,9 @@ class KubeadmCluster(pulumi.ComponentResource):
     """An administrator's kubeconfig; a secret."""
     nodes: pulumi.Output[dict[str, str]]
     """Node name -> address."""
+    identity: pulumi.Output[str]
+    """What `groundplane restore` needs to rebuild the cluster from a snapshot; a secret. JSON:
+    {cluster, identity: {path: text}}."""
     api_ready: pulumi.Resource
     """Once it is there the API answers: a pod network may come."""
     nodes_ready: pulumi.Resource
@@ -52,18 +53,24 @@ class KubeadmCluster(pulumi.ComponentResource):
         prepared = {host.name: plan.prepare(host) for host in spec.hosts}
         founded = plan.bootstrap(prepared[plan.founder.name])
         secrets = {host.name: plan.secrets(host, founded, prepared) for host in spec.hosts}
+        plan.tell_adoption(founded)
         members = plan.membership(secrets)
 
         # One after the other: etcd takes one new member at a time, and a roll that fails stops.
-        last: pulumi.Resource = members
+        # The first waits for the secrets of all: it may write with a key that is new to them.
+        turn: list[pulumi.Resource] = [
+            members,
+            *(secrets[host.name] for host in spec.control_planes),
+        ]
         controls: list[pulumi.Resource] = []
         for host in spec.control_planes:
-            last = plan.node(host, [last, secrets[host.name]])
-            controls.append(last)
+            # Its own once more: deletes follow direct dependencies, and it leaves before they go.
+            controls.append(plan.node(host, [*turn, secrets[host.name]]))
+            turn = [controls[-1]]
 
         # A worker's kubelet may never be newer than an API server, and reads its settings from
         # what the control planes uploaded; only where all is new need it not wait for them.
-        barrier = members if plan.blank else last
+        barrier = members if plan.blank else controls[-1]
         workers: list[pulumi.Resource] = []
         lanes: list[pulumi.Resource] = [barrier] * spec.cluster.max_unavailable
         for host in spec.workers:
@@ -82,9 +89,7 @@ class KubeadmCluster(pulumi.ComponentResource):
         self.endpoint = pulumi.Output.from_input(spec.cluster.endpoint.url)
         self.kubeconfig = pulumi.Output.secret(config.stdout)
         self.nodes = pulumi.Output.from_input({h.name: h.node_address for h in spec.hosts})
-        self.identity = plan.identity(founded)
-        """What `groundplane restore` needs to rebuild the cluster from a snapshot; a secret. JSON:
-        {cluster, identity: {path: PEM}, keys: [{name, secret}], join}."""
+        self.identity = pulumi.Output.secret(founded.stdout)
         self.register_outputs(
             {"endpoint": self.endpoint, "nodes": self.nodes, "kubeconfig": self.kubeconfig}
         )
@@ -149,13 +154,15 @@ class _Plan:
             "password": registry.password,
         }
         backup = data.backup(self.spec.cluster) if host.role == "control-plane" else None
+        identity = founded.stdout.apply(lambda text: json.loads(text)["identity"])
         if host.role == "control-plane":
-            payload = self._identity(founded)
+            generation = self.spec.cluster.encryption_generation
+            payload = identity.apply(lambda files: {"identity": files, "encryption": generation})
         else:
-            payload = pulumi.Output.all(founded.stdout, self.join_secret).apply(
-                lambda all: {
-                    "join_token": data.join_token(all[1], host.name),
-                    "ca": json.loads(all[0])["identity"]["ca.crt"],
+            payload = identity.apply(
+                lambda files: {
+                    "join_token": data.join_token(files[data.SECRET], host.name),
+                    "ca": files["ca.crt"],
                 }
             )
         return step(
@@ -176,20 +183,6 @@ class _Plan:
             self.of_host(prepared[host.name], founded),
             deletes=True,
         )
-
-    def _identity(self, founded: remote.Command) -> pulumi.Output[dict[str, Any]]:
-        return pulumi.Output.all(founded.stdout, self.join_secret, *self.keys).apply(
-            lambda all: {
-                **data.identity(json.loads(all[0]), all[2:], self.generation),
-                "join": all[1],
-            }
-        )
-
-    def identity(self, founded: remote.Command) -> pulumi.Output[str]:
-        whole = pulumi.Output.all(self._identity(founded), self.cluster_id).apply(
-            lambda all: json.dumps({"cluster": all[1], **all[0]}, sort_keys=True)
-        )
-        return pulumi.Output.secret(whole)
 
     def node(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
         return step(
@@ -232,39 +225,13 @@ class _Plan:
 
     # ---- the cluster -------------------------------------------------------------------------
 
-    @cached_property
-    def generation(self) -> int:
-        return self.spec.cluster.encryption_generation
-
-    @cached_property
-    def keys(self) -> list[pulumi.Output[str]]:
-        """The encryption key in use, and the one before it, which old data still needs."""
-        made = []
-        for number in range(self.generation, max(self.generation - 2, 0), -1):
-            made.append(
-                random.RandomBytes(
-                    self.called(f"encryption-{number}"), length=32, opts=self.child()
-                ).base64
-            )
-        return made
-
-    @cached_property
-    def join_secret(self) -> pulumi.Output[str]:
-        return random.RandomBytes(self.called("join"), length=32, opts=self.child()).hex
-
     def bootstrap(self, prepared: remote.Command) -> remote.Command:
         """Made once and never again, whatever changes; it has no delete."""
-        payload = pulumi.Output.all(*self.keys).apply(
-            lambda keys: {
-                **data.node(self.spec, self.founder),
-                "keys": data.encryption_keys(keys, self.generation),
-            }
-        )
         founded = step(
             self.called("bootstrap"),
             self.founder,
             "bootstrap",
-            pulumi.Output.secret(payload),
+            data.node(self.spec, self.founder),
             self.seen,
             pulumi.ResourceOptions.merge(
                 self.child(prepared), pulumi.ResourceOptions(ignore_changes=INPUTS)
@@ -276,6 +243,36 @@ class _Plan:
             founded.stdout.apply(lambda text: str(json.loads(text)["cluster"]))
         )
         return founded
+
+    def tell_adoption(self, founded: remote.Command) -> None:
+        """In a preview, where the cluster stands and the state never heard of it."""
+        record = (found := self.seen.seen(self.founder.name)) and found.record
+        if not record:
+            return
+        named = {host.name for host in self.spec.hosts}
+        silent = [host.name for host in self.spec.hosts if self.seen.unreachable(host.name)]
+        others = [node.name for node in self.seen.nodes if node.name not in named]
+
+        def tell(stdout: str) -> None:
+            # It is made once and has no update: unknown is only what was never made.
+            if not pulumi.contains_unknowns(stdout):
+                return
+            pulumi.log.warn(
+                f"the cluster {record['cluster']} of this stack stands, and this state does not "
+                "know it: the update adopts it. If another state of the stack lives, use that."
+            )
+            if silent:
+                pulumi.log.warn(
+                    f"{', '.join(silent)}: cannot be adopted while silent, and the update will "
+                    "fail there. Bring back what is to stay, take out of hosts what is gone."
+                )
+            if others:
+                pulumi.log.warn(
+                    f"{', '.join(others)}: in the cluster and not in hosts. Those that live stay "
+                    "as they are, the others are removed. Name those that are to stay."
+                )
+
+        founded.stdout.apply(tell, run_with_unknowns=True)
 
     def membership(self, secrets: dict[str, remote.Command]) -> remote.Command:
         return step(
@@ -303,7 +300,11 @@ class _Plan:
     def kubeconfig(
         self, founded: remote.Command, orders: Sequence[pulumi.Resource]
     ) -> remote.Command:
-        """Its data change only when it is to be renewed, or everything above would look new."""
+        """Its data change only when it is to be renewed, or everything above would look new.
+
+        Its token is always another: a state that did not make the user before makes a new one,
+        and takes the rights from that one.
+        """
         endpoint = self.spec.cluster.endpoint.host_port
         maker = next(
             (h for h in self.members if self.seen.conforms(h.name, "kubeconfig")), self.founder
@@ -325,7 +326,7 @@ class _Plan:
             self.seen,
             pulumi.ResourceOptions.merge(self.child(*orders), keep),
             secret_result=True,
-            token=token_hex(8) if due else None,
+            token=token_hex(8),
         )
 
     @cached_property

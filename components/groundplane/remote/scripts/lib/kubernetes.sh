@@ -157,27 +157,10 @@ audit_policy() {
     }'
 }
 
-# encryption_configuration FIRST: the provider's keys, FIRST (a key's name) used for writing.
-# The keys themselves were put here by the step that carries secrets.
-encryption_configuration() {
-  jq -c --arg first "$1" \
-    '{apiVersion: "apiserver.config.k8s.io/v1", kind: "EncryptionConfiguration",
-      resources: [{resources: ["secrets"], providers: [
-        {secretbox: {keys: (map(select(.name == $first)) + map(select(.name != $first)))}},
-        {identity: {}}]}]}' "$OURS/keys.json"
-}
-
-# The key that is written with now; empty before the first one.
-encryption_key_in_use() {
-  jq -r '.resources[0].providers[0].secretbox.keys[0].name' "$OURS/encryption.json" 2>/dev/null ||
-    true
-}
-
 # Put in place before the first API server starts; changing them later is for the gate.
 api_server_files() {
   put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
-  put_file "$OURS/encryption.json" 0600 \
-    < <(encryption_configuration "$(jq -r '.[0].name' "$OURS/keys.json")") || true
+  encryption_apply
 }
 
 # ---- kubelet ---------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 # shellcheck shell=bash
 # bootstrap: the one place that founds a cluster. Made once, never updated. Gives the cluster's
 # identity: what a host must hold to be a control plane of it.
-# Data: as the node step's, and .keys [{name, secret}]
+# Data: as the node step's
 
 apply() {
   refuse_foreign
-  if ! founded; then
+  if founded; then
+    # By a state that was lost, or that was cut off before it heard of it.
+    changed "cluster $(cluster_id) adopted: it stands already"
+  else
     # An earlier try of ours that did not end: nobody can have joined it, for it gave no identity.
     if [ -e /etc/kubernetes/admin.conf ] || [ -e /var/lib/etcd/member ]; then kubernetes_reset; fi
     found
@@ -44,7 +47,8 @@ found() {
   runtime_apply
   link_kubernetes "$(data .kubernetes)"
   kubelet_unit_apply
-  put_file "$OURS/keys.json" 0600 < <(data_json .keys) || true
+  [ -e "$PKI/groundplane.key" ] ||
+    head -c 32 /dev/urandom | hex | write_atomically "$PKI/groundplane.key" 0600
   api_server_files
   control_plane_documents | write_atomically "$KUBEADM" 0600
   if endpoint_managed; then
@@ -72,7 +76,8 @@ cluster_id() { openssl x509 -in "$PKI/ca.crt" -outform DER | digest | cut -c1-16
 
 identity() {
   local path
-  for path in ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key; do
+  for path in ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key \
+    groundplane.key; do
     jq -n --arg path "$path" --rawfile pem "$PKI/$path" '{($path): $pem}'
   done | jq -cs --arg cluster "$(cluster_id)" '{cluster: $cluster, identity: add}'
 }

@@ -53,7 +53,7 @@ silent() {
   [ -z "$renewed" ] || [ $(($(date +%s) - $(date -d "$renewed" +%s))) -gt "$2" ]
 }
 
-# A worker's join token is worked out on both sides from a secret that never expires; what
+# A worker's join token is worked out on both sides from the cluster's secret; what
 # expires is the cluster's permission, given here and only while the worker is no living node: one
 # that was installed anew finds the Node of its earlier life there still.
 admit_workers() {
@@ -67,7 +67,7 @@ admit_workers() {
 token() {
   local id secret
   id=$(printf 'id:%s' "$1" | digest | cut -c1-6)
-  secret=$({ tr -d '\n' </etc/groundplane/join; printf ':%s' "$1"; } | digest | cut -c1-16)
+  secret=$(from_secret "join:$1" | hex | cut -c1-16)
   cat <<JSON
 {"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
  "metadata": {"name": "bootstrap-token-$id", "namespace": "kube-system"},

@@ -193,14 +193,13 @@ control_plane_differences() {
   { [ "$(applied certificates)" = "$(data .certificates)" ] && ! certificates_end_soon; } ||
     echo certificates
   [ "$(applied control-plane)" = "$(control_plane_digest)" ] || { echo control-plane; return; }
-  [ "$(encryption_key_in_use)" = "$(newest_key)" ] || { echo control-plane; return; }
+  same_file "$OURS/encryption.json" < <(encryption_configuration "$(data .encryption)") ||
+    { echo control-plane; return; }
   for name in kube-apiserver kube-controller-manager kube-scheduler; do
     if [ ! -e "/etc/kubernetes/manifests/$name.yaml" ] ||
       drifted "/etc/kubernetes/manifests/$name.yaml"; then echo control-plane; return; fi
   done
 }
-
-newest_key() { jq -r '.[0].name' "$OURS/keys.json"; }
 
 # 90 days, in seconds: kubeadm's certificates live a year.
 certificates_end_soon() {
@@ -260,7 +259,7 @@ change_kubelet() {
 change_control_plane() {
   control_plane_documents | write_atomically "$KUBEADM" 0600
   put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
-  put_file "$OURS/encryption.json" 0600 < <(encryption_configuration "$(newest_key)") || true
+  encryption_apply
   if ! covers_names; then
     rm -f "$PKI/apiserver.crt" "$PKI/apiserver.key"
     phase "certs apiserver"

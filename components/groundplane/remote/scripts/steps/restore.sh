@@ -54,11 +54,11 @@ etcd_from() {
   changed "etcd member $name from $database"
 }
 
-# The wrong encryption key shows only when a Secret is read.
+# A wrong key shows only when a Secret is read.
 secrets_readable() {
   kube get secrets -A -o name >/dev/null 2>"$RUN/secrets" ||
     die "the snapshot's Secrets cannot be read: $(tail -n 1 "$RUN/secrets")" \
-      "the identity must hold the encryption key of the snapshot's time"
+      "take the identity of the cluster that wrote the snapshot"
 }
 
 # release: who was being disturbed when the data were written is disturbed no more.

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # secrets: what a host must know and nobody else. Travels apart from all other data, since a
 # secret input hides its whole diff.
-# Data: control plane: .identity {PATH: PEM} .keys [{name, secret}] .join .backup {recipient target}
+# Data: control plane: .identity {PATH: TEXT} .encryption .backup {recipient target}
 #       worker: .join_token .ca      both: .registry {address ca username password}
 
 apply() {
@@ -10,8 +10,7 @@ apply() {
     # To the byte as the founder has it, where nothing is to change.
     put_file "$PKI/$path" 0600 < <(jq -j --arg path "$path" '.identity[$path]' "$DATA") || true
   done
-  if [ -n "$(data '.keys[0].name')" ]; then encryption_keys; fi
-  [ -z "$(data .join)" ] || put_file /etc/groundplane/join 0600 < <(data .join) || true
+  ! is_control_plane || encryption_readable
   [ -z "$(data .join_token)" ] || put_file "$STATE/join/token" 0600 < <(data .join_token) || true
   [ -z "$(data .ca)" ] || put_file "$STATE/join/ca.crt" 0600 < <(data .ca) || true
   registry
@@ -26,30 +25,25 @@ destroy() { remove_paths /etc/groundplane "$STATE/join"; }
 
 # A key that is new to this host can be read with at once, and is not written with before every
 # control plane can read it: that is the node step's part, behind the gate.
-encryption_keys() {
-  local in_use
-  in_use=$(encryption_key_in_use)
-  keeps_key_in_use || die "the key $in_use, which Secrets are encrypted with, is not among the new" \
-    "raise encryptionGeneration by one at a time; after a lost state, restore the old keys"
-  put_file "$OURS/keys.json" 0600 < <(data_json .keys) || return 0
+encryption_readable() {
+  local in_use reloading=$RUN/encryption-reloading
+  in_use=$(encryption_in_use)
   [ -n "$in_use" ] || return 0
-  encryption_configuration "$in_use" | write_atomically "$OURS/encryption.json" 0600
-  changed "$OURS/encryption.json"
+  if ! same_file "$OURS/encryption.json" < <(encryption_configuration "$in_use"); then
+    : >"$reloading"
+    encryption_configuration "$in_use" | write_atomically "$OURS/encryption.json" 0600
+    changed "$OURS/encryption.json"
+  fi
+  [ -e "$reloading" ] || return 0
   wait_until 180 "the API server has read the new encryption key" encryption_loaded
+  rm -f "$reloading"
 }
 
-# By name and by content: a state that was lost makes another key of the same name.
-keeps_key_in_use() {
-  [ -e "$OURS/encryption.json" ] || return 0
-  jq -e --slurpfile is "$OURS/encryption.json" \
-    '.keys | index($is[0].resources[0].providers[0].secretbox.keys[0]) != null' "$DATA" >/dev/null
-}
-
+# This host's own API server is asked, since the endpoint may lead to another. It looks once a minute.
 encryption_loaded() {
-  local wanted
-  wanted=sha256:$(digest <"$OURS/encryption.json")
-  kube get --raw /metrics | grep '^apiserver_encryption_config_controller_last_config_info' |
-    grep -q "$wanted"
+  kube --server=https://localhost:6443 --tls-server-name=kubernetes get --raw /metrics |
+    grep '^apiserver_encryption_config_controller_last_config_info' |
+    grep -q "sha256:$(digest <"$OURS/encryption.json")"
 }
 
 registry() {
