@@ -519,6 +519,18 @@ def renewal(certificate: Certificate, now: datetime) -> str:
     return "The next up renews it."
 
 
+def encryption(on: On) -> Answers:
+    """Keys are worked out up to the generation that is asked for; a control plane that joined with
+    fewer could not read what was written with a later one, and would never become ready."""
+    wanted, there = on.cluster.encryption_generation, on.seen.encryption
+    if on.joined and there > wanted:
+        yield (
+            ERROR,
+            f"it writes Secrets with the key of generation {there}; {wanted} would be a step back",
+            f"Set cluster.encryptionGeneration to {there}, or higher for a new key.",
+        )
+
+
 def drift(on: On) -> Answers:
     facts: dict[str, list[str]] = {}
     for found in on.observation.drift(on.host.name):
@@ -557,6 +569,7 @@ EACH_HOST: dict[str, Callable[[On], Answers]] = {
     "locks": locks,
     "packages": packages,
     "certificates": certificates,
+    "encryption": encryption,
     "drift": drift,
     "look": problems,
 }

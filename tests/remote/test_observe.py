@@ -164,6 +164,26 @@ def test_the_ledger_and_the_record(on_host: Path) -> None:
     assert here.record == {"stack": "lab", "immutable": {"a": ["b"]}}
 
 
+@pytest.mark.parametrize(
+    "text, generation",
+    [
+        ('{"keys":[{"name":"key3","secret":"a2V5OQ=="},{"name":"key4","secret":"a2V5"}]}\n', 3),
+        ('{"keys":[]}', 0),
+        (None, 0),
+    ],
+)
+def test_the_key_that_secrets_are_written_with(
+    tmp_path: Path, text: str | None, generation: int
+) -> None:
+    file = tmp_path / "encryption.json"
+    if text is not None:
+        file.write_text(text)
+    told = output(before=f"ENCRYPTION={file}\n")
+    assert parse("h1", told, 0, 0).encryption == generation
+    # Its number, and nothing of the key.
+    assert "a2V5" not in told
+
+
 def test_facts_that_hold(on_host: Path) -> None:
     text, link = on_host / "text with space", on_host / "link"
     text.write_text("hello")

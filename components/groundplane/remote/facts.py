@@ -163,6 +163,7 @@ class HostSeen:
     mirrors: tuple[Mirror, ...] = ()
     ledger: Mapping[str, Entry] = field(default_factory=dict)
     record: Mapping[str, Any] | None = None
+    encryption: int = 0  # generation of the key that Secrets are written with; 0: none is
     drift: tuple[Drift, ...] = ()
     certificates: tuple[Certificate, ...] = ()
     nodes: tuple[Node, ...] | None = None
@@ -236,6 +237,7 @@ def parse(name: str, output: str, sent: float, received: float) -> HostSeen:
         mirrors=tuple(Mirror(u, _number(c), e) for u, c, e in all_of("mirror", 3)),
         ledger={s: e for s, text in all_of("ledger", 2) if (e := entry(text)) is not None},
         record=_mapping(one("record")),
+        encryption=_number(one("encryption")),
         drift=(
             *(Drift(step, fact, was, now) for step, fact, was, now in all_of("drift", 4)),
             *_shortened(all_of("cert_fact", 3), certificates),

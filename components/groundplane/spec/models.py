@@ -368,8 +368,10 @@ class Cluster(Model):
     """Settings of the container runtime."""
     max_unavailable: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many workers may be disturbed at once. Control planes: always one."""
-    encryption_generation: Annotated[int, Field(ge=1)] = Field(default=1, json_schema_extra=SITE)
-    """Raised by one, it rotates the key that encrypts Secrets at rest."""
+    encryption_generation: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, json_schema_extra=SITE
+    )
+    """Raised, it rotates the key that encrypts Secrets at rest. It is never lowered."""
     certificates_generation: Annotated[int, Field(ge=1)] = Field(default=1, json_schema_extra=SITE)
     """Raised by one, it renews the certificates of etcd, of the API servers and of their
     clients."""

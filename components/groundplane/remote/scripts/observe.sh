@@ -6,6 +6,7 @@
 #
 # Set above by the caller (remote/observation.py), each may be missing:
 #   LEDGER RECORD the folder of the ledger, and the file that says whose cluster this is
+#   ENCRYPTION    the API server's keys for Secrets
 #   NODE_ADDRESS  where this host's API server is asked
 #   PORTS         (array) TCP ports whose owners are looked up
 #   FEATURES      (array) kernel modules that must be there or loadable
@@ -16,6 +17,7 @@ export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 ledger=${LEDGER:-/var/lib/groundplane/ledger}
 record=${RECORD:-/var/lib/groundplane/cluster.json}
+encryption=${ENCRYPTION:-/etc/kubernetes/groundplane/encryption.json}
 pki=/etc/kubernetes/pki
 # A file this large or larger is hashed only if its inode changed since its facts were written:
 # the Kubernetes binaries alone would take a second on each look.
@@ -244,6 +246,9 @@ clusters() {
     [[ -e $path ]] && say runtime "$path"
   done
   [[ -r $record ]] && say_file record "$record"
+  # Of the key that Secrets are written with: the first. Its name tells, and the key stays here.
+  [[ -r $encryption && $(< "$encryption") =~ \"name\":\"key([0-9]+)\" ]] &&
+    say encryption "${BASH_REMATCH[1]}"
 }
 
 # The ledger, and each recorded fact compared with what is there now. All files are looked at by
