@@ -8,8 +8,7 @@ from groundplane import preflight
 from groundplane.remote.connect import answers
 from groundplane.remote.facts import Node
 from groundplane.remote.observation import Expect, Observation, look, observe
-from groundplane.spec import Spec
-from groundplane.spec.models import Proxy
+from groundplane.spec import Cluster, Spec
 
 __all__ = ["expectation", "silent_leavers", "survey"]
 
@@ -75,15 +74,15 @@ def expectation(spec: Spec) -> Expect:
         stack=spec.stack,
         node_addresses={host.name: host.node_address for host in spec.control_planes},
         mirrors=tuple(url for url in mirrors if url),
-        proxy=_environment(cluster.proxy),
+        proxy=_environment(cluster),
         ports=tuple(sorted({*Expect.ports, cluster.endpoint.port})),
     )
 
 
-def _environment(proxy: Proxy | None) -> dict[str, str]:
-    if proxy is None:
+def _environment(cluster: Cluster) -> dict[str, str]:
+    """As the step `prepare` sets it before it downloads."""
+    if cluster.proxy is None:
         return {}
-    names = {"http_proxy": proxy.http, "https_proxy": proxy.https}
-    if proxy.no_proxy:
-        names["no_proxy"] = ",".join(proxy.no_proxy)
-    return {name: value for name, value in names.items() if value}
+    names = {"http_proxy": cluster.proxy.http, "https_proxy": cluster.proxy.https}
+    given = {name: value for name, value in names.items() if value}
+    return {**given, "no_proxy": ",".join(cluster.direct)}

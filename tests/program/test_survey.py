@@ -1,4 +1,5 @@
-"""The look at all hosts is not over while it is open whether one that left the list is dead."""
+"""The look at all hosts: what it is told, and that it is not over while it is open whether one
+that left the list is dead."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from support.seen import standing
 from support.specs import host, spec
 
 from groundplane import survey
+from groundplane.clusters import data
 from groundplane.remote.observation import Observation
+from groundplane.spec import Proxy
 
 
 def departed(ready: bool) -> Observation:
@@ -53,3 +56,17 @@ def test_the_wait_ends(looks: list[Observation], monkeypatch: pytest.MonkeyPatch
     """It lives, and only we cannot reach it."""
     monkeypatch.setattr(survey, "VERDICT", -1)
     assert [n.ready for n in survey.silent_leavers(spec(), survey.settled(spec()))] == [True]
+
+
+def test_mirrors_are_tried_as_they_will_be_asked() -> None:
+    """The exceptions of the cluster itself count in both."""
+    made = spec(proxy=Proxy(http="http://192.0.2.5:3128", no_proxy=[".example.org"]))
+    tried, asked = survey.expectation(made).proxy, data.proxy(made.cluster)
+    assert asked is not None
+    assert tried == {f"{k}_proxy" if k != "no_proxy" else k: v for k, v in asked.items()}
+    assert set(tried["no_proxy"].split(",")) == {
+        ".example.org",
+        *("10.244.0.0/16", "10.96.0.0/16", "192.0.2.10"),
+        *("localhost", "127.0.0.1", ".svc", ".cluster.local"),
+    }
+    assert survey.expectation(spec()).proxy == {}

@@ -105,15 +105,13 @@ def _runtime(
 
 
 def proxy(cluster: Cluster) -> dict[str, str] | None:
-    """Proxy settings; the cluster's own ranges are never asked through it."""
+    """Proxy settings, as containerd and downloads take them."""
     if cluster.proxy is None:
         return None
-    own = [*cluster.pod_cidrs, *cluster.service_cidrs, cluster.endpoint.address]
-    direct = [*cluster.proxy.no_proxy, *own, "localhost", "127.0.0.1", ".svc", f".{cluster.domain}"]
     return {
         **({"http": cluster.proxy.http} if cluster.proxy.http else {}),
         **({"https": cluster.proxy.https} if cluster.proxy.https else {}),
-        "no_proxy": ",".join(direct),
+        "no_proxy": ",".join(cluster.direct),
     }
 
 

@@ -173,7 +173,8 @@ class Proxy(Model):
     https: v.Url | None = Field(default=None, examples=["http://proxy.example.org:3128"])
     """The proxy for https URLs."""
     no_proxy: list[v.NoProxy] = Field(default=[], examples=[["10.0.0.0/8", ".example.org"]])
-    """What is reached directly, besides the cluster's own ranges, hosts, endpoint and domain."""
+    """What is reached directly, besides the cluster's own ranges, endpoint and domain, and each
+    host itself."""
 
 
 class PrivateRegistry(Model):
@@ -401,6 +402,14 @@ class Cluster(Model):
             else self.node_cidr_mask_ipv6
             for cidr in self.pod_cidrs
         ]
+
+    @property
+    def direct(self) -> list[str]:
+        """What hosts reach past the proxy. Not the hosts' own addresses: nothing that is told of a
+        proxy asks them, and each host more or less would restart containerd on all others."""
+        own = [*self.pod_cidrs, *self.service_cidrs, self.endpoint.address]
+        given = self.proxy.no_proxy if self.proxy else []
+        return [*given, *own, "localhost", "127.0.0.1", ".svc", f".{self.domain}"]
 
 
 def immutable(cluster: Cluster) -> dict[str, Any]:
