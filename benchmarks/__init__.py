@@ -1,0 +1,1 @@
+"""How fast, against what else, on the same work: `python -m benchmarks --help`."""
