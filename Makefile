@@ -7,6 +7,8 @@ PYTHON := $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(she
 BIN := .venv/bin
 # What of the end-to-end tests to run, as pytest takes it; all unless given.
 E2E :=
+# What to measure, as `python -m benchmarks` takes it; all unless given.
+BENCH :=
 SCRIPTS := components/groundplane/remote/scripts
 
 .PHONY: help
@@ -29,7 +31,7 @@ check: .venv  ## Style, types, imports and shell scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	shellcheck -x $(SCRIPTS)/lib.sh $(SCRIPTS)/lib/*.sh $(SCRIPTS)/steps/*.sh
-	shellcheck -x $$(grep -rlE '^#!.*(ba)?sh' $(SCRIPTS) lab .ci --include='*' --exclude='*.py')
+	shellcheck -x $$(grep -rlE '^#!.*(ba)?sh' $(SCRIPTS) lab benchmarks .ci --include='*' --exclude='*.py')
 
 .PHONY: test
 test: .venv  ## Everything that needs no machines
@@ -46,6 +48,10 @@ e2e-all: .venv  ## The same, with the stories that are not proven yet
 .PHONY: conformance
 conformance: .venv  ## The lab's engine: stand-ins, and official plugins where there are any
 	$(BIN)/pytest -q tests/engine
+
+.PHONY: bench
+bench: .venv  ## Measure it, and write docs/performance.md (as root, an hour)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: lock
 lock:  ## Pin the newest versions that pyproject.toml allows
