@@ -371,6 +371,21 @@ pulumi.export("out", d.stdout)
     assert seen.read_text() == "2"
 
 
+def test_a_program_can_tell_that_its_state_is_new(stack: Stack, place: str) -> None:
+    """Of what ignores all changes, only what was never made is unknown in a preview."""
+    program = """
+c = command("c", create="cat", stdin={}, opts=ResourceOptions(ignore_changes=["stdin"]))
+def tell(out):
+    pulumi.log.warn("adopted" if pulumi.contains_unknowns(out) else "known")
+c.stdout.apply(tell, run_with_unknowns=True)
+"""
+    assert "adopted" in stack.preview(lines(place, program.format('"1"'))).text
+    assert "known" in stack.up().text
+    later = stack.preview(lines(place, program.format('"2"')))
+    assert "known" in later.text
+    assert "adopted" not in later.text
+
+
 def test_preview_runs_nothing(stack: Stack, place: str) -> None:
     """Neither for a create, an update, a replacement nor a delete."""
     program = 'command("c", create=say("create"), delete=say("delete"), {})'
