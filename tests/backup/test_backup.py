@@ -364,6 +364,17 @@ def test_copied_to_s3(prefix: str, machine: Machine, recipient: Recipient, bucke
     assert sorted(bucket.objects) == sorted(prefix + n for n in [*FOREIGN, *OLD[2:], file.name])
 
 
+def test_copied_to_s3_through_a_proxy(
+    machine: Machine, recipient: Recipient, bucket: Bucket
+) -> None:
+    """Which looks up the name; the host cannot."""
+    target = bucket.target(endpoint="http://s3.invalid")
+    machine.settings(recipient=recipient.certificate, target=target, proxy=bucket.url)
+    done = machine.backup("now")
+    assert done.returncode == 0, done.stderr
+    assert bucket.objects[the_one(machine).name] == the_one(machine).read_bytes()
+
+
 def test_more_names_than_a_page(machine: Machine, recipient: Recipient, bucket: Bucket) -> None:
     machine.settings(keep=2, recipient=recipient.certificate, target=bucket.target("p/"))
     bucket.page = 2

@@ -1,8 +1,11 @@
 """From the specification to the JSON that each step is given. Pure: equal specs, equal data."""
 
 import hashlib
+import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from groundplane.catalogue import Catalogue, with_mirror
 from groundplane.spec import Cluster, Host, Spec, immutable
@@ -115,6 +118,32 @@ def proxy(cluster: Cluster) -> dict[str, str] | None:
     }
 
 
+def proxy_for(cluster: Cluster, url: str) -> str | None:
+    """The proxy through which hosts ask this URL; None where they ask directly.
+
+    Decided here and not by their curl: ranges among the exceptions are known to it since 7.86.
+    """
+    parts = urlsplit(url)
+    given = cluster.proxy and getattr(cluster.proxy, parts.scheme)
+    return given if given and not _is_direct(cluster.direct, parts) else None
+
+
+def _is_direct(exceptions: Sequence[str], url: SplitResult) -> bool:
+    """As Go's programs understand exceptions, containerd among them."""
+    host, port = url.hostname or "", url.port or {"http": 80, "https": 443}[url.scheme]
+    for exception in exceptions:
+        bare = exception.lower().removeprefix("*")
+        try:
+            if ipaddress.ip_address(host) in ipaddress.ip_network(bare, strict=False):
+                return True
+            continue
+        except ValueError:
+            name, _, only = bare.partition(":")
+        if only in ("", str(port)) and (host == name or host.endswith("." + name.lstrip("."))):
+            return True
+    return False
+
+
 def _settings(spec: Spec, host: Host) -> dict[str, Any]:
     """The cluster's settings, as far as they are this host's: the preview must show a change of
     an API server's flag on control planes and nowhere else."""
@@ -185,7 +214,8 @@ def _schedule(cluster: Cluster, host: Host) -> dict[str, Any] | None:
 
 
 def backup(cluster: Cluster) -> dict[str, Any] | None:
-    """For whom snapshots are encrypted and where they are copied, with the credentials for it.
+    """For whom snapshots are encrypted, where they are copied, with the credentials for it, and
+    through which proxy.
 
     The SSH key is its text; the S3 secret may be an Output.
     """
@@ -199,6 +229,7 @@ def backup(cluster: Cluster) -> dict[str, Any] | None:
             "ssh": ssh and {**ssh.model_dump(), "key": Path(ssh.key).expanduser().read_text()},
             "s3": s3 and {**s3.model_dump(), "secret_key": s3.secret_key},
         },
+        "proxy": proxy_for(cluster, s3.endpoint) if s3 else None,
     }
 
 

@@ -4,7 +4,7 @@
 # `secrets` as $BACKUP_SECRETS. Without them a snapshot stays here, unencrypted, for root only.
 
 readonly BACKUP=$STATE/backup
-readonly BACKUP_SECRETS=/etc/groundplane/backup.json # {recipient, target: {ssh | s3: {...}}}
+readonly BACKUP_SECRETS=/etc/groundplane/backup.json # {recipient, target: {ssh | s3: {...}}, proxy}
 readonly BACKUP_KEEP=/etc/groundplane/backup-keep
 readonly KEEP_WITHOUT_SETTINGS=5
 # CLUSTER-ID-TIME-HOST-REASON.DIGEST.db[.cms]; the digest is the file's own, so that one name says

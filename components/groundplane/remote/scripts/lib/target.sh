@@ -3,6 +3,7 @@
 # verbs for each: put, names, remove. Nothing secret stands on a command line.
 # From $BACKUP_SECRETS: .target.ssh {address user port key host_key path}
 #                       .target.s3 {endpoint bucket prefix region access_key secret_key}
+#                       .proxy, where S3 is asked through one
 
 target_kind() { backup_setting '.target // {} | keys[0]'; }
 
@@ -156,6 +157,7 @@ s3() {
   status=$(curl --silent --show-error --config - -o "$answer" -w '%{http_code}' \
     --connect-timeout 10 --max-time 1800 --retry 3 --retry-connrefused 2>"$answer.errors" <<CURL
 url = "${endpoint%%://*}://$host$path${query:+?$query}"
+$(backup_setting '.proxy | select(.) | "proxy = \"\(.)\""')
 $(case $method in
     HEAD) echo head ;;
     PUT) echo "upload-file = \"$file\"" ;;
