@@ -262,6 +262,18 @@ def test_a_right_that_is_missing_is_named_and_not_waited_for(host: Host) -> None
     assert f"w1 may not take its turn: {answer}" in done.err
 
 
+def test_an_api_server_that_has_just_started_is_asked_again(host: Host) -> None:
+    forbidden = 'Error from server (Forbidden): nodes is forbidden: User "kubernetes-admin" cannot'
+    host.fake(
+        "kubectl",
+        f"""[ -e /run/asked ] || {{ touch /run/asked; echo '{forbidden}' >&2; exit 1; }}
+        cat; echo "${{@: -3}}"; exit 0""",
+    )
+    done = host.bash("echo body | kube apply -f -", data("cp1"))
+    assert (done.status, done.out) == (0, "body\napply -f -\n")
+    assert forbidden not in done.err
+
+
 def test_an_etcd_that_is_full_is_named_and_not_waited_for(host: Host) -> None:
     answer = "Error from server: etcdserver: mvcc: database space exceeded"
     host.fake("kubectl", f'case "$*" in *create*) echo "{answer}" >&2; exit 1 ;; esac')

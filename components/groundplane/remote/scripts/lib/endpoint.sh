@@ -41,7 +41,7 @@ frontend kubernetes
 backend control-planes
   option httpchk GET /readyz
   http-check expect status 200
-  default-server check check-ssl verify none inter 2s fall 2 rise 1 on-marked-down shutdown-sessions
+  default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
 CFG
   data '.endpoint.peers | to_entries[]
         | "  server \(.key) \(if .value | contains(":") then "[\(.value)]" else .value end):6443"'

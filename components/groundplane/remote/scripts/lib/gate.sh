@@ -33,14 +33,29 @@ quorum_allows() {
 
 # kube ARGUMENTS...: kubectl as this node may: control planes as administrator, workers as their
 # own kubelet, whose rights NodeRestriction limits to its own Node and Pods.
+# Asked again for a few seconds where a control plane in motion answers: an API server that has
+# just started forbids everybody everything, one that ends breaks off, etcd chooses a leader.
 kube() {
-  local config=${KUBECONFIG:-}
+  local config=${KUBECONFIG:-} input="" answer said tries=5 status=0
   if [ -z "$config" ]; then
     config=/etc/kubernetes/kubelet.conf
     [ ! -e /etc/kubernetes/admin.conf ] || config=/etc/kubernetes/admin.conf
   fi
-  kubectl --kubeconfig "$config" --request-timeout 15s "$@"
+  [[ " $* " != *" -f - "* ]] || input=$(cat)
+  said=$(mktemp "$RUN/kube.XXXXXX")
+  until answer=$(kubectl --kubeconfig "$config" --request-timeout 15s "$@" 2>"$said" <<<"$input"); do
+    tries=$((tries - 1))
+    if [ "$tries" -eq 0 ] || ! grep -qE "$IN_MOTION" "$said"; then status=1; break; fi
+    sleep 1
+  done
+  [ -z "$answer" ] || printf '%s\n' "$answer"
+  cat "$said" >&2
+  rm -f "$said"
+  return "$status"
 }
+
+readonly IN_MOTION=' is forbidden: |connection refused|unexpected EOF|: EOF|TLS handshake timeout|'\
+'leader changed|request timed out|currently unable to handle'
 
 # slot NAME [RESOURCE_VERSION]: held by this node; with a version, only if nobody was quicker.
 slot() {
