@@ -33,10 +33,8 @@ class Engine(mocks.Mocks):
         self.made[args.name] = args
         out = dict(args.inputs)
         if args.typ == "command:remote:Command":
-            identity = {"ca.crt": "CA", "ca.key": "KEY"}
+            identity = {"ca.crt": "CA", "ca.key": "KEY", "groundplane.key": "SECRET"}
             out |= {"stdout": json.dumps({"cluster": "c1", "identity": identity}), "stderr": ""}
-        if args.typ.startswith("random:"):
-            out |= {"base64": "a2V5", "hex": "6b6579"}
         return f"{args.name}-id", out
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
