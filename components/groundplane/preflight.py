@@ -50,6 +50,7 @@ RENEW = timedelta(days=90)
 # The kubelet renews its own when 10 to 30 % of a year are left.
 KUBELET_RENEW = timedelta(days=30)
 KUBELET_PKI = "/var/lib/kubelet/pki/"
+ETCD_DATA = "/var/lib/etcd/member"
 
 
 class Severity(StrEnum):
@@ -697,6 +698,42 @@ def quorum(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> Answer
             )
 
 
+def members(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> AnswersOnAll:
+    """Control planes of the time before a restore, or that were let go of, and were never wiped:
+    two of them would be a cluster of their own behind the same endpoint."""
+    looks = {
+        host.name: look
+        for host in hosts
+        if host.role == "control-plane" and (look := seen.seen(host.name)) and seen.ours(host.name)
+    }
+    answers = {name: look.etcd for name, look in looks.items() if look.etcd and look.etcd.cluster}
+    if not answers:
+        return
+    # A restore lifts the revision far above all that the cluster had before.
+    newest = max(answers, key=lambda name: answers[name].revision)
+    there = answers[newest]
+    known = {member.name for member in there.members} if there.healthy else set()
+    for name, look in looks.items():
+        # Not one that is about to join, or to join again.
+        complete = look.record and seen.applied(name, NODE_STEP)
+        if not complete or ETCD_DATA not in look.cluster_data:
+            continue
+        own = look.etcd.cluster if look.etcd else ""
+        if own and own != there.cluster:
+            cause = f"its etcd is of the time before the cluster was founded anew, on {newest}"
+        elif known and name not in known:
+            cause = f"it holds etcd data, and is no member for the etcd on {newest}"
+        else:
+            continue
+        yield (
+            name,
+            ERROR,
+            cause,
+            "Wipe it before it serves what is past; it then joins as a new one. On it: "
+            f"/usr/local/lib/groundplane/current/reset {seen.stack}",
+        )
+
+
 def nodes(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> AnswersOnAll:
     wanted = {host.name: host for host in hosts}
     for node in seen.nodes:
@@ -771,6 +808,7 @@ ALL_HOSTS: dict[str, Callable[[Cluster, Sequence[Host], Observation], AnswersOnA
     "identity": twins,
     "mtu": mtu,
     "quorum": quorum,
+    "members": members,
     "nodes": nodes,
     "version": versions,
     "unchangeable": unchangeable,

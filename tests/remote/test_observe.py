@@ -379,7 +379,8 @@ def test_etcd_and_nodes() -> None:
     lines = [
         "etcd",
         json.dumps(members),
-        '{"version":"3.6.8", "dbSize":"20480"}',
+        '{"header":{"cluster_id":"8544750500780416267", "member_id":"3319814642761637952", '
+        '"revision":"1000000042", "raft_term":"2"}, "version":"3.6.8", "dbSize":"20480"}',
         '{"alarms":[{"memberID":"255","alarm":"NOSPACE"}]}',
         '{"health":"true","reason":""}',
     ]
@@ -401,6 +402,8 @@ def test_etcd_and_nodes() -> None:
         alarms=("NOSPACE",),
         version="3.6.8",
         db_bytes=20480,
+        cluster="76950d4ef55b9d0b",
+        revision=1000000042,
     )
     assert here.nodes == (
         Node("cp1", ("198.18.0.11",), True, "1.36.3", False, ("10.244.0.0/24",), True),

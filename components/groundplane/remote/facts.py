@@ -117,13 +117,18 @@ class Member:
 
 @dataclass(frozen=True)
 class Etcd:
-    """A host's own etcd: does it answer with a quorum, who are the members, which alarms."""
+    """A host's own etcd: does it answer with a quorum, who are the members, which alarms.
+
+    `cluster` is etcd's own id, another for every founding; "" when it did not answer.
+    """
 
     healthy: bool
     members: tuple[Member, ...] = ()
     alarms: tuple[str, ...] = ()
     version: str = ""
     db_bytes: int = 0
+    cluster: str = ""
+    revision: int = 0
 
 
 @dataclass(frozen=True)
@@ -327,6 +332,8 @@ def _etcd(answers: list[str], answering: Mapping[str, str]) -> Etcd:
     The gateway writes 64-bit numbers as decimal text; etcdctl and people write ids in hex.
     """
     members, status, alarms, health = (_mapping(text) or {} for text in answers)
+    header = status.get("header")
+    header = header if isinstance(header, dict) else {}
     return Etcd(
         healthy=health.get("health") == "true",
         members=tuple(
@@ -343,6 +350,8 @@ def _etcd(answers: list[str], answering: Mapping[str, str]) -> Etcd:
         alarms=tuple(str(alarm.get("alarm", "")) for alarm in _mappings(alarms.get("alarms"))),
         version=str(status.get("version", "")),
         db_bytes=_number(str(status.get("dbSize", ""))),
+        cluster=f"{_number(str(header.get('cluster_id', ''))):x}" if header else "",
+        revision=_number(str(header.get("revision", ""))),
     )
 
 
