@@ -132,7 +132,7 @@ frontend api
   default_backend api-servers
 backend api-servers
   option httpchk GET /readyz
-  default-server check check-ssl verify none inter 2s fall 2 rise 1 on-marked-down shutdown-sessions
+  default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
 CFG
   for name in "${CONTROL_PLANES[@]}"; do echo "  server $name ${ADDRESS[$name]}:6443"; done
 }

@@ -32,6 +32,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "upgrade": {"from": "1.35.4", "to": "1.36.3", "groundplane": PROBED, "bare": PROBED},
     "scale": {
         "registration": {"10": [0.2, 0.1], "100": [1.0, 2.0]},
+        "uncollected": {"10": [0.1, 0.1], "100": [1.1, 1.1]},
         "state": {"10": 100 * 1024, "100": 900 * 1024},
         "resources": {"10": 49, "100": 409},
     },
@@ -89,9 +90,10 @@ def test_the_shares_of_an_update_are_all_of_it() -> None:
 
 
 def test_what_a_host_costs_among_many() -> None:
-    registration, state = scale.per_host(SAMPLES["scale"])
-    assert registration == [0.5, 2.0]
-    assert state == pytest.approx(0.9)
+    found = scale.per_host(SAMPLES["scale"])
+    assert found["registration"] == [0.5, 2.0]
+    assert found["uncollected"] == pytest.approx([1.1, 1.1])
+    assert found["state"] == pytest.approx([0.9])
 
 
 def asked(*answered: bool) -> list[Question]:
@@ -183,7 +185,7 @@ def test_every_benchmark_has_its_section() -> None:
     assert "Not measured yet" not in text
     assert "| **ratio** | 1.20 | 1.00 to 1.30 | 3 |" in text
     assert "| `pulumi up` of groundplane | 6,200 | 2 | 1.3 s |" in text
-    assert "| **per host, ratio** |  | 1.25 | 0.50 to 2.00 | 2 | 0.90 |  |" in text
+    assert "| **per host, ratio** |  | 1.25 | 0.50 to 2.00 | 2 | 1.10 | 0.90 |" in text
     assert f"| `{'from groundplane import Platform, from_pulumi_config'}` | 0.300 s |" in text
     assert "| 1.50 | 50.0 MiB | 1.25 |" in text
 
