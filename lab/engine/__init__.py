@@ -1,8 +1,8 @@
 """Stand-ins for the parts of Pulumi that only its own downloads have.
 
-The engine itself is always the real one. Where the language host for Python and the provider
-`command` cannot be installed, these take their place: the same names, protocol and types, and they
-really do the work. They say `lab.standin` in their version.
+The engine itself is always the real one. Where the language host for Python and the providers
+`command` and `random` cannot be installed, these take their place: the same names, protocol and
+types, and they really do the work. They say `lab.standin` in their version.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 BIN = Path(__file__).parent / "bin"
-PROVIDERS = ("command",)
+PROVIDERS = ("command", "random")
 OFFICIAL = "https://get.pulumi.com"  # The last of the places where the engine looks for plugins.
 
 

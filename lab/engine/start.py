@@ -1,4 +1,4 @@
-"""Start one of the stand-ins: `start.py command|language ARGUMENTS`.
+"""Start one of the stand-ins: `start.py command|random|language ARGUMENTS`.
 
 The executables in bin/ call this file by its path, so that it works from any directory and
 leaves the environment, which commands and programs inherit, as it was.

@@ -21,6 +21,7 @@ PRELUDE = """
 import json, os
 from pathlib import Path
 import pulumi
+import pulumi_random
 from pulumi import Output, ResourceOptions
 from pulumi_command import local, remote
 
