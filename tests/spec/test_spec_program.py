@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from spec_support import KEY, SITE, Write
 
 from groundplane.errors import SpecError
 from groundplane.spec import (
+    Backup,
     Cluster,
     Endpoint,
     Host,
     Kubernetes,
     PrivateRegistry,
     Spec,
+    Target,
     from_pulumi_config,
     immutable,
 )
@@ -54,6 +56,63 @@ def hosts(count: int = 3) -> list[Host]:
     ]
 
 
+REFUSED = {
+    "all at once, by their names in Python": (
+        lambda: Host(name="w1", node_address="10.0.0.300", role="boss", hostkey=KEY),
+        [
+            "Host.address (w1): missing.",
+            "Host.node_address (w1): '10.0.0.300' is not an IP address.",
+            "Host.host_key (w1): missing.",
+            "Host.role (w1): 'boss' is not known here.",
+            "Host.hostkey (w1): unknown key.",
+            "Did you mean host_key?",
+        ],
+    ),
+    "in what stands inside": (
+        lambda: Host(
+            name="w1",
+            address="192.0.2.1",
+            host_key=KEY,
+            role="worker",
+            labels={"a": True},
+            taints=[{"key": "b", "effect": "Never"}],
+        ),
+        [
+            "Host.labels.a (w1): true is not text.",
+            "Host.taints.0.effect (w1): 'Never' is not known",
+        ],
+    ),
+    "with an example": (
+        lambda: Endpoint(address="192.0.2.10", port="many"),
+        ["Endpoint.port: 'many' is not a whole number."],
+    ),
+    "an example as Python has it": (
+        lambda: Backup(target=None),
+        [
+            "Backup.recipient: missing.",
+            "Add recipient, such as 'backup-recipient.pem'.",
+        ],
+    ),
+    "the object as a whole": (Target, ["Target: names both ssh and s3, or neither."]),
+    "a secret, without showing it": (
+        lambda: PrivateRegistry(address="r.example.org", password="hunter2"),
+        ["PrivateRegistry.password: a secret in plain text."],
+    ),
+}
+
+
+@pytest.mark.parametrize("make, says", REFUSED.values(), ids=REFUSED.keys())
+def test_a_bad_object(make: Callable[[], object], says: list[str]) -> None:
+    with pytest.raises(SpecError) as raised:
+        make()
+    text = str(raised.value)
+    assert [part for part in says if part not in text] == []
+    # Nothing else is found, and nothing of pydantic's is said.
+    assert len(raised.value.findings) == len([part for part in says if ": " in part])
+    assert "hunter2" not in text and "pydantic" not in text
+    assert all(finding.remedy for finding in raised.value.findings)
+
+
 def test_a_specification_in_a_program() -> None:
     spec = Spec("metal", hosts(), cluster())
     assert [host.name for host in spec.control_planes] == ["cp1", "cp2", "cp3"]
@@ -82,7 +141,7 @@ def test_addresses_that_are_known_later() -> None:
 
 
 def test_a_password_is_an_output() -> None:
-    with pytest.raises(ValueError, match="a secret in plain text"):
+    with pytest.raises(SpecError, match="a secret in plain text"):
         PrivateRegistry(address="r.example.org", username="me", password="geheim")
     registry = PrivateRegistry(
         address="r.example.org", username="me", password=pulumi.Output.secret("geheim")

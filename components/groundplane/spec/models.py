@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
@@ -35,6 +35,19 @@ class Model(BaseModel):
         hide_input_in_errors=True,
         arbitrary_types_allowed=True,
     )
+
+    def __init__(self, **given: Any) -> None:
+        """Raises SpecError with all that is wrong with the fields."""
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            from groundplane.spec.validate import refused  # which is made for these models
+
+            raise refused(type(self), error, given) from None
+
+    # Without it, pydantic would come here for what stands inside of other data, too, and see only
+    # the first error of it.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 class Jump(Model):

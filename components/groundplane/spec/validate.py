@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,9 +11,10 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from groundplane.errors import Finding, SpecError
 from groundplane.spec.checks import Location, Problem, did_you_mean
 from groundplane.spec.models import Model
-from groundplane.spec.values import BadValueError, show
+from groundplane.spec.values import HOSTNAME, BadValueError, show
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
@@ -42,12 +44,27 @@ def partial(model: type[AnyModel], data: Any, at: Location) -> tuple[AnyModel, l
     try:
         return model.model_validate(data, by_alias=True, by_name=False), []
     except ValidationError as error:
-        wrong = _problems(model, error.errors(include_url=False), at)
+        wrong = _problems(model, error.errors(include_url=False), at, IN_YAML)
     data = data if isinstance(data, dict) else {}
     values: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         values[name] = _good(field, data, to_camel(name), values)
     return model.model_construct(**values), wrong
+
+
+def refused(model: type[Model], error: ValidationError, given: Mapping[str, Any]) -> SpecError:
+    """All that is wrong with an object that a program makes, fields by their names in Python."""
+    name = given.get("name")
+    whose = f" ({name})" if isinstance(name, str) and HOSTNAME.fullmatch(name) else ""
+    return SpecError(
+        Finding(
+            ".".join([model.__name__, *map(str, problem.at)]) + whose,
+            problem.what,
+            problem.why,
+            problem.remedy,
+        )
+        for problem in _problems(model, error.errors(include_url=False), (), IN_PYTHON)
+    )
 
 
 def _good(field: FieldInfo, data: dict[Any, Any], key: str, values: dict[str, Any]) -> Any:
@@ -66,27 +83,51 @@ def _good(field: FieldInfo, data: dict[Any, Any], key: str, values: dict[str, An
         return None
 
 
-def _problems(model: type[Model], errors: Sequence[ErrorDetails], at: Location) -> list[Problem]:
+def _problems(
+    model: type[Model], errors: Sequence[ErrorDetails], at: Location, language: Language
+) -> list[Problem]:
     """pydantic's errors in our words. What follows from another error is left out."""
     found: dict[Location, Problem] = {}
     for error in errors:
         # pydantic marks an error in a mapping's key with a step of its own.
         path = tuple(step for step in error["loc"] if step != "[key]")
-        if error["type"] != "default_factory_not_called" and (*at, *path) not in found:
-            found[(*at, *path)] = _problem(model, error, at, path)
+        where = (*at, *_spelled(model, path, language))
+        if error["type"] == "extra_forbidden":
+            where = (*where[:-1], path[-1])  # as it was written
+        if error["type"] != "default_factory_not_called" and where not in found:
+            found[where] = _problem(model, error, where, path, language)
     return list(found.values())
 
 
-def _problem(model: type[Model], error: ErrorDetails, at: Location, path: Location) -> Problem:
+def _spelled(model: type[Model], path: Location, language: Language) -> Location:
+    """A path whose fields pydantic calls now by their names and now by their keys."""
+    inner: type[Model] | None = model
+    steps: list[str | int] = []
+    for step in path:
+        name = _field_name(inner, step) if inner and isinstance(step, str) else None
+        if inner and name:
+            steps.append(language.spell(name))
+            inner = model_in(inner.model_fields[name].annotation)
+        else:
+            steps.append(step)
+    return tuple(steps)
+
+
+def _field_name(model: type[Model], key: str) -> str | None:
+    return next((name for name in model.model_fields if key in (name, to_camel(name))), None)
+
+
+def _problem(
+    model: type[Model], error: ErrorDetails, where: Location, path: Location, language: Language
+) -> Problem:
     field, kind, value = field_at(model, path), error["type"], error["input"]
     about = " ".join((field.description or "").split()) if field else ""
     examples = list(field.examples or ()) if field else []
-    example = f", such as {yaml_example(examples[0])}" if examples else ""
-    where = (*at, *path)
+    example = f", such as {language.write(examples[0])}" if examples else ""
     if kind == "missing":
-        return Problem(where, "missing", about, f"Add {path[-1]}{example}.")
+        return Problem(where, "missing", about, f"Add {where[-1]}{example}.")
     if kind in ("extra_forbidden", "invalid_key"):
-        return Problem(where, "unknown key", "Nothing would read it", _known(model, path))
+        return Problem(where, "unknown key", "Nothing would read it", _known(model, path, language))
     bad = error.get("ctx", {}).get("error")
     if isinstance(bad, BadValueError):
         return Problem(where, bad.what, bad.why or about, bad.remedy)
@@ -115,6 +156,14 @@ def _kind(value: Any) -> str:
     return show(value)
 
 
+@dataclass(frozen=True)
+class Language:
+    """How a user writes: the name of a field, and a value."""
+
+    spell: Callable[[str], str]
+    write: Callable[[Any], str]
+
+
 def yaml_example(value: Any) -> str:
     """An example on one line, as YAML's flow style has it."""
     if isinstance(value, list):
@@ -126,9 +175,13 @@ def yaml_example(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _known(model: type[Model], path: Location) -> str:
+IN_YAML = Language(to_camel, yaml_example)
+IN_PYTHON = Language(str, repr)
+
+
+def _known(model: type[Model], path: Location, language: Language) -> str:
     inner = _surrounding(model, path)
-    keys = [to_camel(name) for name, field in inner.model_fields.items() if not field.exclude]
+    keys = [language.spell(name) for name, field in inner.model_fields.items() if not field.exclude]
     return did_you_mean(str(path[-1]), keys) or f"Known here are {', '.join(keys)}."
 
 
@@ -144,16 +197,16 @@ def model_in(annotation: Any) -> type[Model] | None:
 
 
 def field_at(model: type[Model], path: Sequence[str | int]) -> FieldInfo | None:
-    """The last field that a path through the YAML keys of a model names."""
+    """The last field that a path through a model names, in YAML or in Python."""
     found: FieldInfo | None = None
     inner: type[Model] | None = model
     for step in path:
         if isinstance(step, int) or inner is None:
             continue
-        fields = {to_camel(name): field for name, field in inner.model_fields.items()}
-        if step not in fields:
+        name = _field_name(inner, step)
+        if name is None:
             break
-        found = fields[step]
+        found = inner.model_fields[name]
         inner = model_in(found.annotation)
     return found
 

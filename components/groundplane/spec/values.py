@@ -220,7 +220,7 @@ def label_value(value: Any) -> str:
     """The value of a Kubernetes label or taint."""
     if isinstance(value, bool | int | float) or value is None:
         raise BadValueError(
-            f"YAML reads this value as {'empty' if value is None else type(value).__name__}",
+            "empty" if value is None else f"{str(value).lower()} is not text",
             "Put it into quotes; labels and taints hold text only.",
         )
     if not isinstance(value, str) or (value and not QUALIFIED.fullmatch(value)):
