@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,8 +31,8 @@ FILE_SYSTEMS = ("overlay",)
 
 def examine(lab: Lab, progress: Progress) -> None:
     """Install what can be installed; raise with everything else that is missing, all at once."""
-    found = [finding for finding in (_root(), _memory(lab), _disk(lab), _overlay()) if finding]
-    if found:
+    checks = (_architecture(), _root(), _memory(lab), _disk(lab), _overlay())
+    if found := [finding for finding in checks if finding]:
         raise SpecError(found)
     done = subprocess.run(
         [CHECKOUT / "lab" / "install-packages", *PACKAGES],
@@ -52,6 +53,20 @@ def examine(lab: Lab, progress: Progress) -> None:
                 )
             ]
         )
+    if network := _network():
+        raise SpecError([network])
+
+
+def _architecture() -> Finding | None:
+    here = platform.machine()
+    if here == "x86_64":
+        return None
+    return Finding(
+        "this computer",
+        f"its architecture is {here}, and the lab is for amd64 only",
+        "The parts that it fetches, builds and runs are of that one",
+        "Use a computer or a virtual machine with an amd64 processor.",
+    )
 
 
 def _root() -> Finding | None:
@@ -106,4 +121,32 @@ def _overlay() -> Finding | None:
         "its kernel has no overlay file system",
         "A machine's disk is an overlay over a common one",
         "Use a full distribution kernel.",
+    )
+
+
+# What the lab's network is made of, once through, in a namespace that ends with the command.
+REHEARSAL = """
+ip link add lab type bridge
+ip link add one type veth peer name other
+nft add table ip lab
+nft add chain ip lab out "{ type nat hook postrouting priority srcnat; }"
+nft add rule ip lab out masquerade
+"""
+
+
+def _network() -> Finding | None:
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-e", "-c", REHEARSAL],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return None
+    said = next(iter(done.stderr.strip().splitlines()), f"status {done.returncode}")
+    return Finding(
+        "this computer",
+        f"it cannot make the lab's network: {said}",
+        "Machines hang on a bridge in a network namespace, and their pods need nftables",
+        "Use a full distribution kernel; in a container, one that has all capabilities.",
     )

@@ -1,0 +1,55 @@
+"""What is said to whoever cannot carry the lab, and what is left alone until all is well."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.host import cannot
+
+from groundplane.errors import SpecError
+from lab import doctor
+from lab.config import CHECKOUT, Lab
+
+
+@pytest.fixture
+def lab() -> Lab:
+    # Its place is part of what is said.
+    return Lab("gp", CHECKOUT / ".lab")
+
+
+def test_another_architecture(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: Any, **how: Any) -> None:
+        assert "install-packages" not in str(words), "nothing is installed where it is of no use"
+
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(doctor, "_overlay", lambda: None)
+    monkeypatch.setattr(subprocess, "run", refuse)
+    with pytest.raises(SpecError, match="aarch64, and the lab is for amd64 only"):
+        doctor.examine(lab, print)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or bool(cannot()) or shutil.which("nft") is None,
+    reason="as root, with nft and namespaces",
+)
+def test_a_kernel_that_cannot_make_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: Lab
+) -> None:
+    for name in ("_architecture", "_root", "_overlay"):
+        monkeypatch.setattr(doctor, name, lambda: None)
+    for name in ("_memory", "_disk"):
+        monkeypatch.setattr(doctor, name, lambda lab: None)
+    monkeypatch.setattr(doctor, "PACKAGES", [])
+    doctor.examine(lab, print)
+    nft = tmp_path / "nft"
+    nft.write_text("#!/bin/sh\necho 'Error: Could not process rule: Not supported' >&2; exit 1\n")
+    nft.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SpecError, match="Not supported"):
+        doctor.examine(lab, print)
