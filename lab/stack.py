@@ -117,14 +117,17 @@ def pulumi(lab: Lab, *arguments: str, quiet: bool = False) -> str:
 
 
 def write_kubeconfig(lab: Lab) -> None:
-    """The stack's kubeconfig where kubectl looks for it, readable by its owner only."""
+    """The stack's kubeconfig where kubectl looks for it, readable by its owner only; at any time
+    the old one or the new one."""
     text = pulumi(
         lab, "stack", "output", "kubeconfig", "--show-secrets", "--stack", STACK, quiet=True
     )
     path = lab.folder / "kubeconfig"
-    path.touch(0o600)
-    path.chmod(0o600)
-    path.write_text(text)
+    new = path.with_name(".kubeconfig.new")
+    new.unlink(missing_ok=True)
+    new.touch(0o600)
+    new.write_text(text)
+    new.replace(path)
 
 
 def nodes(lab: Lab) -> list[dict[str, Any]]:

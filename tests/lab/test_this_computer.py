@@ -13,7 +13,7 @@ import pytest
 from support.host import cannot
 
 from groundplane.errors import SpecError
-from lab import doctor
+from lab import doctor, stack
 from lab.config import CHECKOUT, Lab
 
 
@@ -53,3 +53,24 @@ def test_a_kernel_that_cannot_make_the_network(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(SpecError, match="Not supported"):
         doctor.examine(lab, print)
+
+
+def test_a_kubeconfig_is_whole_or_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab("gp", tmp_path)
+    monkeypatch.setattr(stack, "pulumi", lambda *_, **__: "new")
+    file = tmp_path / "kubeconfig"
+    file.write_text("old")
+    file.chmod(0o644)
+
+    def full(path: Path, text: str) -> None:
+        path.write_bytes(text[:1].encode())
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(Path, "write_text", full)
+        stack.write_kubeconfig(lab)
+    assert file.read_text() == "old"
+    stack.write_kubeconfig(lab)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o600)
