@@ -63,8 +63,9 @@ lock:  ## Pin the newest versions that pyproject.toml allows
 # Made anew in one go: a half-made one carries no stamp.
 .venv: .venv/stamp
 .venv/stamp: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || lab/install-packages python3-venv
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv; on Ubuntu 22.04, from universe: apt-get install python3.11 python3.11-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  lab/install-packages $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
 	@echo "making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip --quiet --disable-pip-version-check install --require-hashes -r requirements.lock

@@ -74,3 +74,38 @@ def test_a_kubeconfig_is_whole_or_the_one_before(
     assert file.read_text() == "old"
     stack.write_kubeconfig(lab)
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o600)
+
+
+def make(folder: Path, python: str) -> str:
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(CHECKOUT / name, folder / name)
+    (folder / "lab").mkdir(exist_ok=True)
+    install = folder / "lab" / "install-packages"
+    install.write_text('#!/bin/sh\necho "install $*"\nexit 1\n')
+    install.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-s", ".venv", f"PYTHON={python}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_without_a_python_that_is_new_enough(tmp_path: Path) -> None:
+    said = make(tmp_path, "")
+    assert "apt-get install python3.11 python3.11-venv" in said
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_the_venv_module_is_that_of_the_python(tmp_path: Path) -> None:
+    """Where the system's own Python is too old, python3-venv is for another one."""
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; *print*) echo python3.11-venv ;; esac\n'
+    )
+    python.chmod(0o755)
+    assert "install python3.11-venv" in make(tmp_path, str(python))
