@@ -36,6 +36,18 @@ MUTATIONS = {
         "  write_atomically",
         "test_node.py::test_every_disturbance_stands_behind_the_gate",
     ),
+    "kube-proxy is restarted whenever the step runs": Mutation(
+        "steps/nodes.sh",
+        '!= "$wanted" ] || return 0',
+        '!= "$wanted" ] || true',
+        "test_nodes.py::test_kube_proxy_is_restarted_once_for_new_settings",
+    ),
+    "a failure inside of a substitution is passed over": Mutation(
+        "step",
+        "shopt -s inherit_errexit",
+        "shopt -u inherit_errexit",
+        "test_run.py::test_what_fails_half_way_inside_of_a_substitution_ends_the_step",
+    ),
     "no gate before leaving": Mutation(
         "steps/node.sh",
         "  gate_enter leave\n",
