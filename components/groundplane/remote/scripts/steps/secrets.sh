@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # secrets: what a host must know and nobody else. Travels apart from all other data, since a
 # secret input hides its whole diff.
-# Data: control plane: .identity {PATH: TEXT} .encryption .backup {recipient target}
+# Data: control plane: .identity {PATH: TEXT} .encryption .backup {recipient target proxy}
 #       worker: .join_token .ca      both: .registry {address ca username password}
 
 apply() {
