@@ -254,6 +254,25 @@ def test_a_slot_says_since_when(host: Host) -> None:
     assert datetime.now(UTC) - datetime.fromisoformat(slot["data"]["since"]) < timedelta(minutes=1)
 
 
+def test_who_leaves_asks_the_others_for_it(host: Host) -> None:
+    fake_etcdctl(host, MEMBERS)
+    done = host.bash("leave_etcd", data("cp1"), step="node")
+    assert done.changes == ["etcd member cp1 removed"]
+    assert host.calls == ["etcdctl remove 1 at https://192.0.2.12:2379,https://192.0.2.13:2379"]
+
+
+def test_a_removal_whose_answer_was_lost_is_seen_in_the_list(host: Host) -> None:
+    host.fake(
+        "etcdctl",
+        """case "$*" in *remove*) echo 'server stopped' >&2; exit 1 ;; esac
+        echo '{"members": [{"ID": "2"}]}'""",
+    )
+    assert host.bash("etcd_remove https://192.0.2.12:2379 1", data("cp1")).status == 0
+    clock = "sleep() { SECONDS=$((SECONDS + 31)); }"
+    done = host.bash(f"{clock}; etcd_remove https://192.0.2.12:2379 2", data("cp1"))
+    assert "etcd does not let member 2 go: server stopped" in done.err
+
+
 def test_a_right_that_is_missing_is_named_and_not_waited_for(host: Host) -> None:
     answer = "Error from server (Forbidden): configmaps is forbidden"
     host.fake("kubectl", f'case "$*" in *create*) echo "{answer}" >&2; exit 1 ;; esac')

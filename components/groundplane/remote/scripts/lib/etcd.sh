@@ -25,6 +25,23 @@ etcd_peers() {
   echo "${urls[*]}"
 }
 
+# The same without this host's own: who is to leave must not be the one that is asked for it.
+etcd_others() {
+  etcd_peers | tr , '\n' | grep -vxF "$(etcd_url "$(data .address)")" | paste -sd,
+}
+
+# etcd_remove ENDPOINTS ID: a leader that leaves may take the answer along, so the list tells.
+etcd_remove() {
+  within 30 etcd_removed "$1" "$2" ||
+    die "etcd does not let member $2 go: $(tail -n 1 "$RUN/etcdctl")" \
+      "are enough of the other members healthy?"
+}
+
+etcd_removed() {
+  etcd_at "$1" member remove "$2" >/dev/null 2>"$RUN/etcdctl" ||
+    etcd_at "$1" -w json --hex member list | jq -e --arg id "$2" 'all(.members[]; .ID != $id)' >/dev/null
+}
+
 # etcd_members ENDPOINTS: one line a member: ID NAME CLIENT_URL voter|learner healthy|unhealthy.
 # A member that was added and never started has the name "-".
 etcd_members() {

@@ -135,11 +135,10 @@ await_cluster() {
 # would refuse every addition while that voter stays silent.
 remove_own_ghost() {
   local id name others
-  others=$(data '.name as $n | .endpoint.peers | to_entries[] | select(.key != $n) | .value' |
-    while read -r address; do etcd_url "$address"; done | paste -sd,)
+  others=$(etcd_others)
   while read -r id name _; do
     [ "$name" = "$(data .name)" ] || continue
-    etcd_at "$others" member remove "$id" >/dev/null
+    etcd_remove "$others" "$id"
     changed "etcd member $name of this host's earlier life removed"
   done < <(etcd_members_named "$others")
   kube delete node "$(data .name)" --ignore-not-found >/dev/null
@@ -399,10 +398,10 @@ leave() {
 
 leave_etcd() {
   local id name others
-  others=$(etcd_peers)
+  others=$(etcd_others)
   while read -r id name _; do
     [ "$name" = "$(data .name)" ] || continue
-    etcd_at "$others" member remove "$id" >/dev/null
+    etcd_remove "$others" "$id"
     changed "etcd member $name removed"
   done < <(etcd_members_named "$others")
 }
