@@ -39,6 +39,7 @@ def test_from_nothing(stack: Stack) -> None:
     configure(stack, OLD, OLD)
     stack.up()
     assert versions(stack) == dict.fromkeys(ALL, f"v{OLD}")
+    assert_pods_reach_each_other(stack)
 
 
 def test_an_alarm_of_etcd_stops_it(stack: Stack) -> None:

@@ -72,6 +72,7 @@ def test_a_cluster(stack: Stack) -> None:
     assert written_with(stack, "cp1") == "key1"
     (stack.lab.folder / OLD).touch(0o600)
     (stack.lab.folder / OLD).write_text(stack.output("kubeconfig"))
+    assert_pods_reach_each_other(stack)
 
 
 def test_a_new_state_adopts_it(stack: Stack) -> None:
