@@ -1,7 +1,7 @@
-"""The lab's stand-in for the official `command` plugin: `local.Command` and `remote.Command`.
+"""The lab's stand-in for the official `command` plugin: commands, local and remote, and uploads.
 
-It does the same work from the same inputs; tests/engine holds both to one suite. It copies no
-files (`CopyToRemote`, `assetPaths`, `archivePaths` are refused).
+It does the same work from the same inputs; tests/engine holds both to one suite. It copies files
+and texts, one at a time: archives, remote assets, `assetPaths` and `archivePaths` are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from lab.engine import provider
 from lab.engine.gotext import quote
-from lab.engine.properties import Properties, Secret, Unknown, reveal
+from lab.engine.properties import Asset, Properties, Secret, Unknown, reveal
 from lab.engine.provider import Call, OperationError, Resource
 
 VERSION = "1.2.1+lab.standin"
@@ -249,11 +249,35 @@ def _command(inputs: frozenset[str], check: Any, run: Any) -> Resource:
         inputs=inputs,
         outputs=OUTPUTS,
         check=check,
-        replaces=lambda path: path.partition("[")[0] == "triggers",
+        replaces=_of_triggers,
         create=create,
         update=update,
         delete=delete,
     )
+
+
+def _of_triggers(path: str) -> bool:
+    return path.partition("[")[0] == "triggers"
+
+
+async def copy(call: Call, inputs: Properties) -> None:
+    """Copy `inputs["source"]` to the host of `inputs["connection"]`."""
+    from lab.engine import sftp, ssh
+
+    async with ssh.connected(call, inputs["connection"]) as connection:
+        await sftp.copy(connection, inputs["source"].source, inputs["remotePath"])
+
+
+async def create_copy(call: Call, given: Properties) -> tuple[None, Properties]:
+    await copy(call, given)
+    return None, {}
+
+
+async def update_copy(call: Call, given: Properties, state: Properties) -> Properties:
+    """What another connection leads to has the file already, as far as anyone knows."""
+    if any(given[key] != state[key] for key in ("source", "remotePath")):
+        await copy(call, given)
+    return {}
 
 
 def check_remote(inputs: Properties) -> tuple[Properties, dict[str, str]]:
@@ -268,6 +292,18 @@ def check_remote(inputs: Properties) -> tuple[Properties, dict[str, str]]:
         complete["proxy"] = _connection(complete["proxy"])
     failures = {} if complete.get("host") is not None else {"connection.host": "missing"}
     return inputs | {"connection": Secret(complete)}, failures
+
+
+def check_copy(inputs: Properties) -> tuple[Properties, dict[str, str]]:
+    """The connection as for a command; and refuse what the stand-in does not copy."""
+    inputs, failures = check_remote(inputs)
+    source = reveal(inputs.get("source"))
+    if isinstance(source, Asset) and (source.archive or "uri" in source.source):
+        failures["source"] = (
+            "the lab's stand-in for command copies files and texts, no archives and nothing from "
+            "elsewhere; install the official plugin"
+        )
+    return inputs, failures
 
 
 def _connection(given: Properties) -> Properties:
@@ -291,6 +327,14 @@ def check_local(inputs: Properties) -> tuple[Properties, dict[str, str]]:
 RESOURCES = {
     "command:remote:Command": _command(COMMON | {"connection"}, check_remote, run_remote),
     "command:local:Command": _command(COMMON | {"dir", "interpreter"}, check_local, run_local),
+    "command:remote:CopyToRemote": Resource(
+        inputs=frozenset({"connection", "source", "remotePath", "triggers"}),
+        outputs=frozenset(),
+        check=check_copy,
+        replaces=_of_triggers,
+        create=create_copy,
+        update=update_copy,
+    ),
 }
 
 

@@ -1,14 +1,14 @@
-"""Property values as the engine sends them: plain Python values, plus secrets and unknowns.
+"""Property values as the engine sends them: plain Python values, secrets, assets and unknowns.
 
-On the wire a secret is an object with a signature, an unknown a fixed string. Here they are
-`Secret(value)` and `UNKNOWN`. Numbers are floats.
+On the wire secrets and assets are objects with a signature, an unknown is a fixed string. Here
+they are `Secret(value)`, `Asset(...)` and `UNKNOWN`. Numbers are floats.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from google.protobuf.struct_pb2 import Struct, Value
@@ -17,6 +17,8 @@ Properties = dict[str, Any]
 
 _SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 _SECRET: Final = "1b47061264138c4ac30d75fd1eb44270"
+_ASSET: Final = "c44067f5952c0a294b673a41bacd8c17"
+_ARCHIVE: Final = "0def7320c3a5731c473e5ecbe6d01bc7"
 _UNKNOWNS: Final = frozenset(
     {
         "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # string
@@ -36,6 +38,19 @@ class Secret:
     """A value that the engine must encrypt in the state and hide in its output."""
 
     value: Any
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Something to copy. It is the same as another of the same `hash`, wherever that one lies.
+
+    source: `path`, `text` or `uri` and its value; nothing where the engine leaves contents out.
+    archive: whether it is a folder or an archive, and not one file.
+    """
+
+    hash: str
+    source: Properties = field(compare=False)
+    archive: bool = False
 
 
 class Unknown:
@@ -58,11 +73,20 @@ def _load(value: Value) -> Any:
     if kind == "string_value":
         return UNKNOWN if value.string_value in _UNKNOWNS else value.string_value
     if kind == "struct_value":
-        fields = load(value.struct_value)
-        return Secret(fields.get("value")) if fields.get(_SIGNATURE) == _SECRET else fields
+        return _load_object(load(value.struct_value))
     if kind == "list_value":
         return [_load(item) for item in value.list_value.values]
     return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _load_object(fields: Properties) -> Any:
+    signature = fields.get(_SIGNATURE)
+    if signature == _SECRET:
+        return Secret(fields.get("value"))
+    if signature in (_ASSET, _ARCHIVE):
+        source = {k: v for k, v in fields.items() if k not in (_SIGNATURE, "hash")}
+        return Asset(fields.get("hash") or "", source, signature == _ARCHIVE)
+    return fields
 
 
 def dump(properties: Properties) -> Struct:
@@ -75,6 +99,9 @@ def dump(properties: Properties) -> Struct:
 def _dump(value: Any) -> Any:
     if isinstance(value, Secret):
         return {_SIGNATURE: _SECRET, "value": _dump(value.value)}
+    if isinstance(value, Asset):
+        signature = _ARCHIVE if value.archive else _ASSET
+        return {_SIGNATURE: signature, "hash": value.hash, **_dump(value.source)}
     if isinstance(value, Unknown):
         return _UNKNOWN_STRING
     if isinstance(value, dict):

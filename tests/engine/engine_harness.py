@@ -197,7 +197,9 @@ class Network:
     user: str
 
     @contextmanager
-    def server(self, port: int | None = None, key_type: str = "ed25519") -> Iterator[Server]:
+    def server(
+        self, port: int | None = None, key_type: str = "ed25519", sftp: bool = True
+    ) -> Iterator[Server]:
         sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
         assert sshd is not None, "no sshd; apt-get install openssh-server"
         if os.geteuid() == 0:
@@ -218,6 +220,7 @@ StrictModes no
 UsePAM no
 AcceptEnv ALLOWED_*
 MaxStartups 200:30:400
+{"Subsystem sftp internal-sftp" if sftp else ""}
 """
         )
         process = subprocess.Popen([sshd, "-D", "-f", folder / "config", "-E", folder / "log"])

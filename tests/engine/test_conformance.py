@@ -38,6 +38,14 @@ def command(name, opts=None, **given):
 def say(word, then="true"):
     return f"echo {word} >> {here}/trace; {then}"
 """
+# An upload over the connection CONNECTION; all paths are below the test's folder.
+UPLOAD = """
+connection = {connection}
+def copy(source, to, name="u", **given):
+    asset = pulumi.FileAsset(str(here / source)) if isinstance(source, str) else source
+    return remote.CopyToRemote(name, connection=connection, source=asset,
+                               remote_path=str(here / to), **given)
+"""
 
 
 @pytest.fixture(params=["remote", "local"])
@@ -52,6 +60,12 @@ def place(request: pytest.FixtureRequest, host: Server, network: Network) -> str
 def over_ssh(host: Server, network: Network) -> str:
     """Program text that defines `command` as a remote one."""
     return REMOTE.format(connection=network.connection(host.port))
+
+
+@pytest.fixture
+def uploads(host: Server, network: Network) -> str:
+    """Program text that defines `copy`."""
+    return UPLOAD.format(connection=network.connection(host.port))
 
 
 def lines(*parts: str) -> str:
@@ -455,14 +469,202 @@ def test_a_state_serves_both_plugins(
     plain_stack: Stack, over_ssh: str, official_environment: dict[str, str]
 ) -> None:
     """What one has made is unchanged for the other: the lab's stacks can move on."""
-    program = 'command("c", create="cat", stdin="x", environment={}, triggers=[1])'
+    program = lines(
+        over_ssh,
+        """
+command("c", create="cat", stdin="x", environment={}, triggers=[1])
+(here / "source").write_text("x")
+remote.CopyToRemote("u", connection=connection, source=pulumi.FileAsset(str(here / "source")),
+                    remote_path=str(here / "target"), triggers=[1])
+""",
+    )
     standin = plain_stack.environment
-    plain_stack.up(lines(over_ssh, program))
+    plain_stack.up(program)
     plain_stack.environment = standin | {"PATH": official_environment["PATH"]}
-    assert plain_stack.up().steps == {"c": "same"}
-    plain_stack.up(lines(over_ssh, program.replace('"x"', '"y"')))
+    assert plain_stack.up().steps == {"c": "same", "u": "same"}
+    plain_stack.up(program.replace('"x"', '"y"'))
     plain_stack.environment = standin
-    assert plain_stack.up().steps == {"c": "same"}
+    assert plain_stack.up().steps == {"c": "same", "u": "same"}
+
+
+# Uploads
+
+
+def test_life_of_an_upload(stack: Stack, uploads: str) -> None:
+    """Copied by the first update, again when content or target change; what is there stays."""
+    source, target = stack.here / "source", stack.here / "new/folders/target"
+    source.write_text("one")
+    program = lines(uploads, 'copy("source", "new/folders/target")')
+    assert stack.preview(program).steps == {"u": "create"}
+    assert not target.parent.exists()
+    assert stack.up().steps == {"u": "create"}
+    assert target.read_text() == "one"
+
+    target.write_text("by another hand")
+    assert stack.up().steps == {"u": "same"}
+    assert target.read_text() == "by another hand"
+
+    source.write_text("two")
+    assert stack.preview().steps == {"u": "update"}
+    assert target.read_text() == "by another hand"
+    assert stack.up().steps == {"u": "update"}
+    assert target.read_text() == "two"
+
+    moved = stack.up(lines(uploads, 'copy("source", "other")'))
+    assert moved.steps == {"u": "update"}
+    assert (stack.here / "other").read_text() == "two"
+
+    assert stack.destroy().steps == {"u": "delete"}
+    assert target.exists()
+
+
+def test_another_connection_alone_copies_nothing(stack: Stack, uploads: str) -> None:
+    """The state has the new one; that the file is there too, nobody asks."""
+    (stack.here / "source").write_text("one")
+    program = lines(uploads, 'copy("source", "target")')
+    stack.up(program)
+    (stack.here / "target").unlink()
+    changed = program.replace("dial_error_limit=2", "dial_error_limit=3")
+    assert changed != program
+    assert stack.up(changed).steps == {"u": "update"}
+    assert not (stack.here / "target").exists()
+
+
+def test_triggers_replace_an_upload(stack: Stack, uploads: str) -> None:
+    """It is copied again; the old one's delete takes nothing away."""
+    (stack.here / "source").write_text("one")
+    program = 'copy("source", "target", triggers=[{}])'
+    stack.up(lines(uploads, program.format(1)))
+    (stack.here / "target").unlink()
+    assert stack.up(lines(uploads, program.format(2))).steps == {"u": "replace"}
+    assert (stack.here / "target").read_text() == "one"
+
+
+def test_the_content_counts_and_not_the_path(stack: Stack, uploads: str) -> None:
+    """Another computer has the same file elsewhere, or has it no more."""
+    (stack.here / "source").write_text("one")
+    stack.up(lines(uploads, 'copy("source", "target")'))
+    (stack.here / "source").rename(stack.here / "elsewhere")
+    assert stack.up(lines(uploads, 'copy("elsewhere", "target")')).steps == {"u": "same"}
+    (stack.here / "elsewhere").unlink()
+    stack.cli("refresh", "--yes", "--skip-preview")
+    (stack.here / "another").write_text("two")
+    changed = lines(uploads, 'copy("another", "target")')
+    assert stack.preview(changed).steps == {"u": "update"}
+    assert stack.up().steps == {"u": "update"}
+    (stack.here / "another").unlink()
+    assert stack.destroy().steps == {"u": "delete"}
+
+
+def test_the_state_has_the_hash_and_not_the_content(stack: Stack, uploads: str) -> None:
+    (stack.here / "source").write_text("canary " * 1000)
+    stack.up(lines(uploads, 'copy("source", "target")'))
+    resource = stack.resource("u")
+    for side in ("inputs", "outputs"):
+        assert resource[side]["source"].keys() - {"path", "hash"} == {
+            "4dabf18193072939515e22adb298388d"
+        }
+    state = stack.state()
+    assert "canary" not in state
+    assert resource["inputs"]["source"]["hash"] in state
+    assert "OPENSSH PRIVATE KEY" not in state
+
+
+def test_a_host_that_is_gone_holds_no_upload_up(stack: Stack, network: Network) -> None:
+    """With its inputs ignored it stays as it is, also where its file is gone; its delete calls
+    nobody."""
+    (stack.here / "source").write_text("one")
+    (stack.here / "changed").write_text("two")
+    with network.server() as server:
+        uploads = UPLOAD.format(connection=network.connection(server.port))
+        stack.up(lines(uploads, 'copy("source", "target")'))
+    (stack.here / "source").unlink()
+    inputs = ["connection", "source", "remotePath", "triggers", "stdin"]
+    ignoring = f'copy("changed", "elsewhere", opts=ResourceOptions(ignore_changes={inputs}))'
+    assert stack.up(lines(uploads, ignoring)).steps == {"u": "same"}
+    assert stack.up("").steps == {"u": "delete"}
+
+
+def test_a_text_is_uploaded(stack: Stack, uploads: str) -> None:
+    program = 'copy(pulumi.StringAsset("{}"), "{}")'
+    stack.up(lines(uploads, program.format("größe", "a/target")))
+    assert (stack.here / "a/target").read_text() == "größe"
+    assert stack.up().steps == {"u": "same"}
+    text = stack.fail(lines(uploads, program.format("x", "a")))
+    assert f"remote path {stack.here}/a is a directory; when using a text asset" in text
+
+
+def test_where_an_upload_arrives(stack: Stack, uploads: str) -> None:
+    """In a folder under its own name; over a file, whose mode stays, through a link."""
+    (stack.here / "source").write_bytes(bytes(range(256)) * 20_000)
+    (stack.here / "folder").mkdir()
+    there = stack.here / "there"
+    there.write_text("before, and longer than that which comes" * 200_000)
+    there.chmod(0o600)
+    (stack.here / "link").symlink_to(there)
+    stack.up(lines(uploads, 'copy("source", "folder")', 'copy("source", "link", name="l")'))
+    content = (stack.here / "source").read_bytes()
+    assert (stack.here / "folder/source").read_bytes() == content
+    assert there.read_bytes() == content
+    assert there.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        # Full; no room for anybody, root included; a file where a folder must be.
+        ("/dev/full", 'failed to copy file {source} to remote path {target}: sftp: "Failure"'),
+        ("/sys/upload", "failed to create remote file {target}: permission denied"),
+        ("/sys/new/upload", "failed to create parent directories for {target}: permission denied"),
+        (
+            "source/under",
+            "failed to create parent directories for {target}: mkdir {source}: not a directory",
+        ),
+    ],
+)
+def test_an_upload_that_fails(stack: Stack, uploads: str, target: str, reason: str) -> None:
+    """With the place and the cause, as far as SFTP tells it; it is not in the state then."""
+    source = stack.here / "source"
+    source.write_text("more than a packet\n" * 10_000)
+    text = stack.fail(lines(uploads, f'copy("source", "{target}")'))
+    assert reason.format(source=source, target=stack.here / target) in text
+    assert '::u"' not in stack.state()
+
+
+def test_an_upload_of_what_is_not_there(stack: Stack, uploads: str) -> None:
+    """The engine itself looks, before it asks the plugin."""
+    text = stack.fail(lines(uploads, 'copy("nothing", "target")'), verb="preview")
+    assert f"{stack.here}/nothing" in text
+    assert "no such file or directory" in text
+
+
+def test_an_upload_refuses_another_host_key(stack: Stack, host: Server, network: Network) -> None:
+    (stack.here / "source").write_text("one")
+    keygen(stack.here / "other")
+    wrong = " ".join((stack.here / "other.pub").read_text().split()[:2])
+    connection = network.connection(host.port, host_key=repr(wrong))
+    text = stack.fail(lines(UPLOAD.format(connection=connection), 'copy("source", "target")'))
+    assert "after 2 failed attempts: ssh: handshake failed: ssh: host key mismatch" in text
+    assert not (stack.here / "target").exists()
+
+
+def test_an_upload_to_a_server_without_sftp(stack: Stack, network: Network) -> None:
+    (stack.here / "source").write_text("one")
+    with network.server(sftp=False) as server:
+        uploads = UPLOAD.format(connection=network.connection(server.port))
+        text = stack.fail(lines(uploads, 'copy("source", "target")'))
+    assert "ssh: subsystem request failed" in text
+
+
+def test_stricter_uploads_than_the_official_plugin(plain_stack: Stack, uploads: str) -> None:
+    """Archives are refused rather than left out in silence; and a full disk is an error for a
+    small file as well, which that one takes for copied."""
+    archive = 'copy(pulumi.FileArchive(str(here)), "target")'
+    text = plain_stack.fail(lines(uploads, archive), verb="preview")
+    assert "stand-in for command copies files and texts" in text
+    (plain_stack.here / "source").write_text("one")
+    text = plain_stack.fail(lines(uploads, 'copy("source", "/dev/full")'))
+    assert 'to remote path /dev/full: sftp: "Failure"' in text
 
 
 # Connecting
@@ -558,8 +760,14 @@ def test_proxy(stack: Stack, host: Server, network: Network) -> None:
             proxy = proxy.replace("ConnectionArgs", "ProxyConnectionArgs")
             return REMOTE.format(connection=network.connection(port, proxy=proxy))
 
-        stack.up(lines(through(jump.host_key), 'command("c", create=say("ran"))'))
+        (stack.here / "source").write_text("one")
+        upload = """
+remote.CopyToRemote("u", connection=connection, source=pulumi.FileAsset(str(here / "source")),
+                    remote_path=str(here / "target"))
+"""
+        stack.up(lines(through(jump.host_key), 'command("c", create=say("ran"))', upload))
         assert stack.trace() == ["ran"]
+        assert (stack.here / "target").read_text() == "one"
         assert "Accepted publickey" in jump.log
         text = stack.fail(lines(through(host.host_key), 'command("c", create=say("ran", ":"))'))
         assert "proxy: after 2 failed attempts: ssh: handshake failed" in text
