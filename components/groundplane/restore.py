@@ -419,7 +419,7 @@ def on(host: Host, command: str, stdin: str = "", seconds: float = STEP_SECONDS)
 def install(spec: Spec, host: Host) -> None:
     """Bring this release's scripts onto a host, as the update does."""
     scripts = bundle()
-    head = f"{scripts.hash} {spec.stack} {token_hex(8)}\n"
+    head = f"{scripts.digest} {spec.stack} {token_hex(8)}\n"
     on(host, installer(), head + scripts.archive, seconds=900)
 
 

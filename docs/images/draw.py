@@ -153,7 +153,7 @@ def steps() -> Picture:
     picture.box(410, 130, 140, 362, fill=GREY, dashed=True)
     for number, host in enumerate(("cp1", "cp2", "cp3", "w1", "w2")):
         y = 140 + number * 70
-        picture.box(20, y, 165, 52, [f"{host}-bundle", f"{host}-prepare"])
+        picture.box(20, y, 165, 52, [f"{host}-scripts, -bundle", f"{host}-prepare"])
         picture.box(420, y, 120, 52, [f"{host}-secrets"])
     picture.arrow((195, 300), (408, 300))
     picture.box(225, 50, 160, 56, ["bootstrap", "kubeadm init on cp1"], GREEN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import tarfile
@@ -90,7 +89,7 @@ def test_no_two_scripts_define_the_same() -> None:
 
 
 def test_every_script_travels() -> None:
-    archive = io.BytesIO(base64.b64decode(bundle().archive))
+    archive = io.BytesIO(bundle().archive.encode())
     with tarfile.open(fileobj=archive) as tar:
         inside = set(tar.getnames())
     there = {p.relative_to(SCRIPTS).as_posix() for p in SCRIPTS.rglob("*") if p.is_file()}

@@ -86,7 +86,9 @@ def test_a_new_release_of_the_library(stack: Stack) -> None:
     """Other scripts alone change nothing that runs."""
     before = stack.processes()
     with stack.release(new_text):
-        assert stack.preview() == {f"{name}-bundle": "update" for name in ALL}
+        assert stack.preview() == {
+            f"{name}-{step}": "update" for name in ALL for step in ("scripts", "bundle")
+        }
         stack.up()
         assert stack.preview() == {}
     stack.up()
@@ -184,6 +186,7 @@ def test_a_worker_that_was_installed_anew(stack: Stack) -> None:
     configure(stack)
     assert stack.preview() == {
         "teardown": "update",
+        "w2-scripts": "update",
         "w2-bundle": "update",
         "w2-prepare": "update",
         "w2-secrets": "update",

@@ -30,6 +30,7 @@ def test_a_dead_first_control_plane_is_replaced_in_one_update(stack: Stack) -> N
     assert stack.nodes() == dict.fromkeys(AFTER, True)
     assert stack.processes("w1") == before
     # The state lets go of the dead host without trying to reach it.
+    # Its upload went with this update: that needs no call.
     assert set(stack.preview()) == {f"cp1-{s}" for s in ("bundle", "prepare", "secrets", "node")}
     stack.up()
     assert stack.preview() == {}

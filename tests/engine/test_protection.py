@@ -28,8 +28,14 @@ def command(name, connection, create, delete=None, **given):
     delete = say("delete") if delete else None
     return local.Command(name, create=say("create") + answer, delete=delete, **given)
 
+def upload(name, connection, source, remote_path, opts):
+    return local.Command(name, create=f"echo create {{name}} >>{{here}}/trace", opts=opts)
+
 step.remote = SimpleNamespace(
-    Command=command, ConnectionArgs=remote.ConnectionArgs, Logging=local.Logging
+    Command=command,
+    CopyToRemote=upload,
+    ConnectionArgs=remote.ConnectionArgs,
+    Logging=local.Logging,
 )
 kubeadm.survey = blank
 Platform("metal", spec(hosts(3, 1), protect={protect}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.program import CANARIES, PEM, Resource, register, resolved
+from support.program import CANARIES, PEM, SECRET, Resource, register, resolved
 from support.seen import blank, changed, drifted, entry, standing
 from support.specs import host, hosts, spec
 
@@ -133,8 +134,9 @@ def test_after_the_first_update_nothing_differs_but_tokens(run: Run) -> None:
         if resource.ignores >= set(INPUTS):
             continue
         was, now = first[name].inputs, resource.inputs
-        assert {k: v for k, v in was.items() if k != "stdin"} == {
-            k: v for k, v in now.items() if k != "stdin"
+        but_tokens = {"stdin", "remotePath"}
+        assert {k: v for k, v in was.items() if k not in but_tokens} == {
+            k: v for k, v in now.items() if k not in but_tokens
         }
         if "-bundle" not in name and "stdin" in now and "teardown" not in name:
             assert {**first[name].data, "token": ""} == {**resource.data, "token": ""}
@@ -211,6 +213,7 @@ def test_everything_is_got_ready_at_once(run: Run) -> None:
     for machine in ("cp1", "cp3", "w2"):
         assert before(found, f"metal-{machine}-prepare") == {
             "metal-teardown",
+            f"metal-{machine}-scripts",
             f"metal-{machine}-bundle",
         }
 
@@ -287,7 +290,7 @@ def test_tokens_are_kept_while_a_host_is_as_it_was_left(there: dict[str, Resourc
     "machine, step, touched",
     [
         ("w1", "prepare", {"metal-w1-prepare"}),
-        ("w1", "bundle", {"metal-w1-bundle"}),
+        ("w1", "bundle", {"metal-w1-scripts", "metal-w1-bundle"}),
         ("cp2", "secrets", {"metal-cp2-secrets"}),
         ("cp2", "node", {"metal-cp2-node"}),
         ("cp1", "nodes", {"metal-nodes"}),
@@ -526,21 +529,40 @@ def test_the_first_control_plane_dead_and_replaced_in_one_edit(
     new = spec([*old[1:3], host("cp4", "192.0.2.14", "control-plane"), *old[3:]])
     found = run(new, standing(new, gone=[old[0]], new=["cp4"]), preview=True)
     gone = of(there, "cp1")
-    # Kept for this one update, to be forgotten in the next without a call.
-    assert {name for name in gone if found[name].retain} == gone
-    assert all(found[name].ignores >= set(INPUTS) for name in gone)
+    # Kept for this one update, to be forgotten in the next without a call. An upload has no delete
+    # that could fail, and made anew it would.
+    kept = gone - {"metal-cp1-scripts"}
+    assert gone & found.keys() == kept
+    assert all(found[name].retain and found[name].ignores >= set(INPUTS) for name in kept)
     peers = {"metal-cp2-node", "metal-cp3-node"}
     whole = {"metal-membership", "metal-nodes", "metal-teardown"}
-    assert differing(there, found) == of(found, "cp4") | peers | whole
+    assert differing(there, found) == of(found, "cp4") | peers | whole | gone - kept
     assert found["metal-membership"].connection["host"] == "192.0.2.12"
 
 
-def test_a_new_release_changes_bundles_only(
+def test_a_new_release_changes_scripts_and_bundles_only(
     run: Run, there: dict[str, Resource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_step, "bundle", lambda: Bundle("f" * 16, "bmV3"))
-    changes = differing(there, run(spec(), standing(spec())))
-    assert changes == {name for name in there if name.endswith("-bundle")}
+    monkeypatch.setattr(remote_step, "bundle", lambda: Bundle("of another release"))
+    seen = standing(spec())
+    found = run(spec(), seen)
+    changes = differing(there, found)
+    assert changes == {name for name in there if name.endswith(("-scripts", "-bundle"))}
+    # What was uploaded before is not there any more: a release that did not get as far as the
+    # ledger is uploaded once more, by the next update too.
+    again = run(spec(), Observation(seen.stack, seen.hosts))
+    for resource in again.values():
+        if resource.name in changes:
+            assert resource.inputs != found[resource.name].inputs, resource.name
+
+
+def test_an_upload_arrives_where_its_installation_looks(there: dict[str, Resource]) -> None:
+    for machine in ("cp1", "w2"):
+        upload, bundle = there[f"metal-{machine}-scripts"], there[f"metal-{machine}-bundle"]
+        digest, stack, token = bundle.inputs["stdin"].split()
+        assert upload.inputs["remotePath"] == f"/tmp/groundplane-{token}.tar"
+        content = Path(upload.inputs["source"]["path"]).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), stack) == (digest, "metal")
 
 
 # ---- size and secrets ------------------------------------------------------------------------
@@ -585,31 +607,47 @@ def test_what_is_secret_is_whole_inputs(run: Run, tmp_path: Path) -> None:
     for resource in run(made, standing(made)).values():
         text = json.dumps({k: v for k, v in resource.inputs.items() if k != "connection"})
         if "stdin" not in resource.secrets:
-            assert "4dabf18193072939515e22adb298388d" not in text, resource.name
+            assert SECRET not in text, resource.name
 
 
-def size(found: dict[str, Resource]) -> int:
-    return sum(len(json.dumps(r.inputs)) for r in found.values())
+@pytest.fixture
+def keyed(tmp_path: Path) -> Callable[..., Spec]:
+    """Specifications with a key of the usual length: the state holds it with each step."""
+    key = tmp_path / "id_ed25519"
+    key.write_text("never-in-plain-sight" * 20)
+    return lambda control_planes, workers: spec(hosts(control_planes, workers, key=str(key)))
 
 
-def test_registrations_and_state_grow_with_the_hosts(run: Run) -> None:
+def stored(found: dict[str, Resource]) -> int:
+    return sum(r.stored for r in found.values())
+
+
+def test_registrations_and_state_grow_with_the_hosts(run: Run, keyed: Callable[..., Spec]) -> None:
     count, bytes_ = {}, {}
     for number in (10, 100):
-        made = spec(hosts(3, number - 3))
+        made = keyed(3, number - 3)
         found = run(made, blank(made))
-        count[number], bytes_[number] = len(found), size(found)
+        count[number], bytes_[number] = len(found), stored(found)
     # What the cluster has once weighs less, the more hosts there are.
     assert count[100] / 100 < count[10] / 10
     assert bytes_[100] / 100 < 1.05 * bytes_[10] / 10
 
 
-def test_what_a_host_costs(run: Run) -> None:
-    """Beside its scripts, which are the same text on each."""
-    few, more = spec(hosts(3, 1)), spec(hosts(3, 2))
+def test_what_a_host_costs(run: Run, keyed: Callable[..., Spec]) -> None:
+    """Five steps, and 5 KB of the state for each."""
+    few, more = keyed(3, 1), keyed(3, 2)
     one, two = run(few, blank(few)), run(more, blank(more))
-    assert len(two) - len(one) == 4
-    bundle = len(json.dumps(one["metal-w1-bundle"].inputs))
-    assert size(two) - size(one) - bundle < 3 * 5120
+    new = {name: two[name].stored for name in two.keys() - one.keys()}
+    assert new.keys() == of(two, "w2")
+    assert len(new) == 5
+    assert sum(new.values()) < len(new) * 5 * 1024, new
+    # Its place in what the whole cluster knows of its hosts.
+    assert stored(two) - stored(one) - sum(new.values()) < 5 * 1024
+
+
+def test_scripts_are_not_in_the_state(there: dict[str, Resource]) -> None:
+    for resource in there.values():
+        assert "put_file" not in json.dumps(resource.inputs), resource.name
 
 
 def test_no_host_is_asked_before_the_look(monkeypatch: pytest.MonkeyPatch) -> None:

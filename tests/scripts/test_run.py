@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import base64
+import io
 import json
+import re
 import shutil
 import tarfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support import seen
 from support.host import SCRIPTS, Done, Host
+from support.program import register
+from support.specs import hosts, spec
 
+from groundplane.clusters import kubeadm
+from groundplane.errors import GroundplaneError
+from groundplane.platform import Platform
 from groundplane.remote import ledger
-from groundplane.remote.bundle import LIBRARY, bundle, installer
+from groundplane.remote.bundle import LIBRARY, Bundle, bundle, installer, kept, packed
 
 STEP = """
 apply() {
@@ -151,17 +160,39 @@ def test_a_second_call_waits_for_the_first(host: Host) -> None:
 # ---- installation ----------------------------------------------------------------------------
 
 
-def install(host: Host, name: str = "", token: str = "t1") -> Done:
-    scripts = bundle()
-    return host.execute(
-        "sh", "-c", installer(), stdin=f"{name or scripts.hash} metal {token}\n{scripts.archive}"
-    )
+def install(host: Host, scripts: Bundle | None = None, token: str = "t1") -> Done:
+    scripts = scripts or bundle()
+    return receive(host, f"{scripts.digest} metal {token}\n{scripts.archive}")
+
+
+def receive(host: Host, sent: str, first: str = "") -> Done:
+    """The installer's run. `first`: what becomes of the host before, in the shell."""
+    return host.execute("sh", "-c", f"{first}\n{installer()}", stdin=sent)
 
 
 @pytest.fixture
 def blank(host: Host) -> Host:
     host.fake("dpkg-query", "echo 'install ok installed'")
     return host
+
+
+@pytest.fixture
+def another(tmp_path: Path) -> Callable[[str], Bundle]:
+    """Makes releases that differ in one script."""
+
+    def make(text: str) -> Bundle:
+        folder = tmp_path / "releases" / text
+        shutil.copytree(SCRIPTS, folder)
+        with (folder / "lib.sh").open("a") as script:
+            script.write(f"# {text}\n")
+        return packed(folder)
+
+    return make
+
+
+def releases(host: Host) -> set[str]:
+    """All that is where releases are."""
+    return {path.name for path in host.path(LIBRARY).iterdir()}
 
 
 def test_the_scripts_arrive_as_they_are(blank: Host) -> None:
@@ -176,6 +207,7 @@ def test_the_scripts_arrive_as_they_are(blank: Host) -> None:
         executable = source.read_bytes().startswith(b"#!")
         assert bool((arrived / name).stat().st_mode & 0o111) == executable
     assert Path("run") in names
+    assert arrived.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_host_knows_which_release_it_has(blank: Host) -> None:
@@ -183,8 +215,12 @@ def test_a_host_knows_which_release_it_has(blank: Host) -> None:
     entry = ledger.entry(blank.read("/var/lib/groundplane/ledger/bundle.json"))
     assert entry is not None
     assert (entry.stack, entry.step, entry.token) == ("metal", "bundle", "t1")
-    fact = blank.read("/var/lib/groundplane/ledger/bundle.facts").rstrip("\n").split("\t")
-    assert fact == ["link", f"{LIBRARY}/current", f"{LIBRARY}/{bundle().hash}"]
+    assert (entry.digest, entry.at is not None) == (bundle().digest, True)
+    facts = blank.read("/var/lib/groundplane/ledger/bundle.facts").splitlines()
+    assert [fact.split("\t") for fact in facts] == [
+        ["link", f"{LIBRARY}/current", f"{LIBRARY}/{bundle().hash}"],
+        ["package", "jq"],
+    ]
     assert blank.path("/var/lib/groundplane").stat().st_mode & 0o777 == 0o700
 
 
@@ -193,32 +229,187 @@ def test_the_same_release_again_changes_nothing(blank: Host) -> None:
     assert install(blank) == Done(0, "", "")
 
 
-def test_one_other_release_stays(blank: Host) -> None:
+def test_a_release_that_is_there_needs_no_archive(blank: Host) -> None:
+    """Where only the connection or the token is another one, nothing was uploaded."""
+    install(blank)
+    assert receive(blank, f"{bundle().digest} metal t2\n") == Done(0, "", "")
+    assert '"token":"t2"' in blank.read("/var/lib/groundplane/ledger/bundle.json")
+
+
+def test_one_other_release_stays(blank: Host, another: Callable[[str], Bundle]) -> None:
     """A step that still runs reads its own."""
-    for name in ("1111", "2222", "3333"):
-        assert install(blank, name).status == 0
+    made = [another(text) for text in ("one", "two", "three")]
+    for release in made:
+        assert install(blank, release).status == 0
         # Their age is told by their time, in seconds on some file systems.
         time.sleep(0.02)
-    folder = blank.path(LIBRARY)
-    assert sorted(p.name for p in folder.iterdir()) == ["2222", "3333", "current"]
+    assert releases(blank) == {made[1].hash, made[2].hash, "current"}
+    assert blank.path(f"{LIBRARY}/current").readlink().name == made[2].hash
 
 
-def test_an_archive_that_is_cut_off(blank: Host) -> None:
-    install(blank, "1111")
-    half = bundle().archive[:2000]
-    done = blank.execute("sh", "-c", installer(), stdin=f"2222 metal t1\n{half}")
-    assert done.status != 0
-    assert blank.path(f"{LIBRARY}/current").readlink().as_posix() == f"{LIBRARY}/1111"
-    assert [p.name for p in blank.path(LIBRARY).iterdir() if p.is_dir() and not p.is_symlink()] == [
-        "1111"
-    ]
+def spoiled(archive: str) -> dict[str, str]:
+    """What may arrive in place of an archive."""
+    return {
+        "none": "",
+        "half": archive[: len(archive) // 2],
+        "whole blocks, not all": archive[:10240],
+        "another hand's": archive.replace("set -euo pipefail", "touch /etc/other ", 1),
+        "more": archive + "\n",
+    }
+
+
+@pytest.mark.parametrize("what", spoiled(""))
+def test_another_archive_than_was_sent(
+    blank: Host, another: Callable[[str], Bundle], what: str
+) -> None:
+    """It is not even unpacked; the release before stays whole and in force."""
+    old, new = another("old"), another("new")
+    install(blank, old)
+    record = blank.read("/var/lib/groundplane/ledger/bundle.json")
+    archive = spoiled(new.archive)[what]
+    assert archive != new.archive
+    done = receive(blank, f"{new.digest} metal t2\n{archive}", "tar() { echo unpacked >&2; }")
+    assert done.status == 1
+    assert "what arrived are not the scripts of this release" in done.err
+    assert "Remedy: run the update again" in done.err
+    assert "unpacked" not in done.err
+    assert releases(blank) == {old.hash, "current"}
+    assert blank.path(f"{LIBRARY}/current").readlink().name == old.hash
+    assert blank.read("/var/lib/groundplane/ledger/bundle.json") == record
+
+
+# A disk of its own for the releases, with what is there already, and then not enough room.
+SMALL = f"""
+cp -a {LIBRARY} /run/keep
+mount -t tmpfs -o size=4m small {LIBRARY}
+cp -a /run/keep/. {LIBRARY}
+cat /dev/zero >{LIBRARY}/fill 2>/dev/null
+$LIMIT
+sh -c "$INSTALLER"
+status=$?
+ls -A {LIBRARY}
+readlink {LIBRARY}/current
+exit $status
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        (f"truncate -s -64K {LIBRARY}/fill", "No space left on device"),
+        (f"truncate -s -224K {LIBRARY}/fill", "No space left on device"),
+        (f"mount -o remount,ro {LIBRARY}", "Read-only file system"),
+    ],
+    ids=["full while it arrives", "full while it is unpacked", "read-only"],
+)
+def test_no_room_for_a_release(
+    blank: Host, another: Callable[[str], Bundle], limit: str, reason: str
+) -> None:
+    """The host, the place and the remedy; what is there stays, and nothing half made does."""
+    old, new = another("old"), another("new")
+    install(blank, old)
+    done = blank.execute(
+        "sh",
+        "-c",
+        SMALL.replace("$LIMIT", limit),
+        stdin=f"{new.digest} metal t2\n{new.archive}",
+        env={"INSTALLER": installer()},
+    )
+    assert done.status == 1
+    assert reason in done.err
+    assert f"cannot write {LIBRARY}: no space left, or a read-only file system" in done.err
+    assert f"Remedy: df -h {LIBRARY}" in done.err
+    assert set(done.out.splitlines()) == {old.hash, "current", "fill", f"{LIBRARY}/{old.hash}"}
+
+
+def test_a_release_that_cannot_be_put_in_force(
+    blank: Host, another: Callable[[str], Bundle]
+) -> None:
+    """It is there, and the link to it cannot be written: then it is not recorded either."""
+    old, new = another("old"), another("new")
+    install(blank, old)
+    install(blank, new)
+    record = blank.read("/var/lib/groundplane/ledger/bundle.json")
+    done = blank.execute(
+        "sh",
+        "-c",
+        SMALL.replace("$LIMIT", f"mount -o remount,ro {LIBRARY}"),
+        stdin=f"{old.digest} metal t2\n",
+        env={"INSTALLER": installer()},
+    )
+    assert done.status == 1
+    assert f"cannot write {LIBRARY}/current: no space left, or a read-only" in done.err
+    assert done.out.splitlines()[-1] == f"{LIBRARY}/{new.hash}"
+    assert blank.read("/var/lib/groundplane/ledger/bundle.json") == record
+
+
+@pytest.mark.parametrize("user", ["root", "ops"])
+def test_what_the_program_registers_does_it(blank: Host, user: str) -> None:
+    """The file goes where it is looked for, and is taken away, whether it was the right one."""
+    blank.fake("sudo", 'echo "sudo $1" >>"$CALLS"; shift; exec "$@"')
+    made = spec(hosts(user=user))
+    for content in (None, b"another"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kubeadm, "survey", seen.blank)
+            found = register(lambda: Platform("metal", made))
+        upload, command = found["metal-w1-scripts"].inputs, found["metal-w1-bundle"].inputs
+        arrived = Path(upload["remotePath"])
+        arrived.write_bytes(content or Path(upload["source"]["path"]).read_bytes())
+        blank.execute("rm", "-rf", f"{LIBRARY}/{bundle().hash}")
+        done = blank.execute("sh", "-c", command["create"], stdin=command["stdin"])
+        assert done.status == (1 if content else 0), done.err
+        assert not arrived.exists()
+        assert blank.there(f"{LIBRARY}/{bundle().hash}/run") is (content is None)
+    assert blank.calls == (["sudo -n"] * 2 if user == "ops" else [])
+
+
+# ---- the archive -----------------------------------------------------------------------------
 
 
 def test_the_same_scripts_make_the_same_bundle(tmp_path: Path) -> None:
-    once, again = bundle(), bundle.__wrapped__()
+    """Wherever they lie, and whatever their owners, times and modes are."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(SCRIPTS, elsewhere, copy_function=shutil.copyfile)
+    once, again = packed(SCRIPTS), packed(elsewhere)
     assert once == again
-    assert len(once.hash) == 16
-    archive = tmp_path / "archive.tgz"
-    archive.write_bytes(base64.b64decode(once.archive))
-    with tarfile.open(archive) as tar:
+    assert re.fullmatch("[0-9a-f]{64}", once.digest)
+    assert once.hash == once.digest[:16]
+    with tarfile.open(fileobj=io.BytesIO(once.archive.encode())) as tar:
         assert all((m.uid, m.gid, m.mtime) == (0, 0, 0) for m in tar.getmembers())
+
+
+def test_the_archive_is_kept_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One a release, made once, and made anew where it is not whole."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    path = kept(bundle())
+    assert path.is_relative_to(tmp_path / "caches")
+    content = bundle().archive.encode()
+    assert path.read_bytes() == content
+    inode = path.stat().st_ino
+    assert kept(bundle()) == path
+    assert path.stat().st_ino == inode
+    path.write_bytes(content[:1000])
+    assert kept(bundle()).read_bytes() == content
+    assert kept(Bundle("another")) != path
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_many_programs_keep_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them ever has half a file."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    big = Bundle(bundle().archive * 20)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            contents = list(pool.map(lambda _: kept(big).read_bytes(), range(8)))
+            assert set(contents) == {big.archive.encode()}
+            kept(big).unlink()
+    assert list(kept(big).parent.iterdir()) == [kept(big)]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(GroundplaneError) as raised:
+        kept(bundle())
+    assert str(tmp_path / "file") in str(raised.value)
+    assert "XDG_CACHE_HOME" in str(raised.value)

@@ -50,12 +50,18 @@ class Resource:
     @property
     def secrets(self) -> set[str]:
         """The inputs that are secret as a whole."""
-        return {k for k, v in self.inputs.items() if isinstance(v, dict) and SIGNATURE in v}
+        return {k for k, v in self.inputs.items() if _is_secret(v)}
 
     @property
     def plain(self) -> str:
         """All that the engine keeps and shows in plain text."""
         return json.dumps(_veiled(self.inputs))
+
+    @property
+    def stored(self) -> int:
+        """About how many bytes the engine keeps of its inputs, and of its outputs, which repeat
+        them; tests/engine measures it."""
+        return 2 * len(json.dumps(_encrypted(self.inputs), separators=(",", ":")))
 
     @property
     def connection(self) -> dict[str, Any]:
@@ -78,14 +84,29 @@ class Resource:
         return {k: v for k, v in self.inputs.items() if k not in self.ignores}
 
 
+def _is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and value.get(SIGNATURE) == SECRET
+
+
 def _veiled(value: Any) -> Any:
     if isinstance(value, dict):
-        return "SECRET" if SIGNATURE in value else {k: _veiled(v) for k, v in value.items()}
+        return "SECRET" if _is_secret(value) else {k: _veiled(v) for k, v in value.items()}
     return [_veiled(v) for v in value] if isinstance(value, list) else value
 
 
+def _encrypted(value: Any) -> Any:
+    """A secret with a nonce and a tag in base64, an asset with its hash."""
+    if _is_secret(value):
+        plain = len(json.dumps(value["value"]))
+        return {SIGNATURE: SECRET, "ciphertext": "v1:" + "." * (17 + (plain + 18) // 3 * 4)}
+    if isinstance(value, dict):
+        own = {"hash": "." * 64} if SIGNATURE in value else {}
+        return own | {k: _encrypted(v) for k, v in value.items()}
+    return [_encrypted(v) for v in value] if isinstance(value, list) else value
+
+
 def _bare(value: Any) -> Any:
-    return value["value"] if isinstance(value, dict) and SIGNATURE in value else value
+    return value["value"] if _is_secret(value) else value
 
 
 def _secret(value: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from groundplane.remote.bundle import bundle
 from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.facts import Etcd, HostSeen, Member, Node
 from groundplane.remote.ledger import Drift, Entry
@@ -23,7 +24,8 @@ def blank(spec: Spec) -> Observation:
 
 
 def entry(stack: str, host: str, step: str) -> Entry:
-    return Entry(stack, "0123456789abcdef", step, 1, f"token-{host}-{step}", "", None)
+    digest = bundle().digest if step == "bundle" else ""
+    return Entry(stack, "0123456789abcdef", step, 1, f"token-{host}-{step}", digest, None)
 
 
 def standing(

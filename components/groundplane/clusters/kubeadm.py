@@ -130,7 +130,7 @@ class _Plan:
     # ---- each host ---------------------------------------------------------------------------
 
     def prepare(self, host: Host) -> remote.Command:
-        bundle = install(self.called(host.name, "bundle"), host, self.seen, self.of_host())
+        bundle = install(self.called(host.name), host, self.seen, self.of_host())
         found = self.seen.seen(host.name)
         arch, packager = (found.arch, found.packager) if found else ("amd64", "apt")
         return step(
@@ -219,6 +219,7 @@ class _Plan:
         left: list[pulumi.Resource] = []
         for name in sorted(gone - named):
             pulumi.log.warn(f"{name} is gone: the cluster forgets it, and it is not reset")
+            # Not its scripts: an upload is forgotten without a call, and made anew by one.
             for word in ("bundle", "prepare", "secrets", "node"):
                 left.append(leave_alone(self.called(name, word), self.of_host()))
         return left

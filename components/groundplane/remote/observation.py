@@ -97,15 +97,19 @@ class Observation:
             return None
         return max(entries, key=lambda e: e.at or datetime.min.replace(tzinfo=UTC)).generation
 
-    def token(self, host: str, step: str) -> str:
+    def token(self, host: str, step: str, digest: str = "") -> str:
         """The recorded token while the step conforms, else a fresh one: the step runs again.
+
+        `digest`: the step conforms only if it was applied with this one.
 
         Random, since one derived from facts misses a wiped host. Within one observation the same
         question has the same answer.
         """
         seen = self.seen(host)
         if seen is not None and self.conforms(host, step):
-            return seen.ledger[step].token
+            entry = seen.ledger[step]
+            if digest in ("", entry.digest):
+                return entry.token
         return self._fresh.setdefault((host, step), secrets.token_hex(8))
 
     def drift(self, host: str) -> list[Drift]:

@@ -1,4 +1,4 @@
-"""Steps: the only place that makes a `command.remote.Command`.
+"""Steps: the only place that makes resources of `command.remote`.
 
 A step is a script in the host's bundle, called by a constant path with its data as one JSON object
 on stdin. Pulumi compares the data, so the preview shows a change field by field; the token in it
@@ -13,13 +13,13 @@ from typing import Any
 import pulumi
 from pulumi_command import remote
 
-from groundplane.remote.bundle import LIBRARY, bundle, installer
+from groundplane.remote.bundle import LIBRARY, bundle, installer, kept
 from groundplane.remote.observation import Observation
 from groundplane.spec import Host, Jump
 
 __all__ = ["INPUTS", "connection", "install", "leave_alone", "step"]
 
-# All inputs of a command: ignoring their changes keeps a resource exactly as it is.
+# All inputs of a command and of an upload: ignoring their changes keeps a resource as it is.
 INPUTS = [
     "connection",
     "create",
@@ -30,9 +30,20 @@ INPUTS = [
     "triggers",
     "logging",
     "addPreviousOutputInEnv",
+    "source",
+    "remotePath",
 ]
 DIALS = 10  # refused handshakes before giving up; MaxStartups drops some when many steps begin
 SECONDS_PER_DIAL = 15
+
+# Where an archive of scripts arrives: under a name that nobody on the host knows before.
+UPLOAD = "/tmp/groundplane-{}.tar"
+# Gives the installer its line and then the archive, and removes it. As the user who uploaded it,
+# so that root opens nothing that others could have put there.
+SEND = (
+    "sh -c 'read -r line; file=" + UPLOAD.format("${line##* }") + "; "
+    'echo "$line"; cat "$file"; rm -f "$file"\''
+)
 
 
 def connection(host: Host) -> remote.ConnectionArgs:
@@ -65,18 +76,31 @@ def private_key(host: Host | Jump) -> pulumi.Output[str] | None:
 def install(
     name: str, host: Host, seen: Observation, opts: pulumi.ResourceOptions
 ) -> remote.Command:
-    """Bring this release's scripts onto the host."""
+    """Bring this release's scripts onto the host: NAME-scripts uploads the archive, NAME-bundle
+    installs it. Apart, since of an uploaded file the state keeps the hash and not the content.
+
+    Both run where the host has not this release, or lost something of it. The upload has no
+    delete: the host may be gone.
+    """
     scripts = bundle()
-    head = f"{scripts.hash} {seen.stack} {seen.token(host.name, 'bundle')}\n"
-    return remote.Command(
-        name,
+    token = seen.token(host.name, "bundle", scripts.digest)
+    opts = pulumi.ResourceOptions.merge(opts, _as_the_host_stands(host, seen))
+    upload = remote.CopyToRemote(
+        f"{name}-scripts",
         connection=connection(host),
-        create=_as_root(host, f"sh -c '{_quoted(installer())}'"),
+        source=pulumi.FileAsset(kept(scripts)),
+        remote_path=UPLOAD.format(token),
+        opts=opts,
+    )
+    return remote.Command(
+        f"{name}-bundle",
+        connection=connection(host),
+        create=f"{SEND} | " + _as_root(host, f"sh -c '{_quoted(installer())}'"),
         delete=_as_root(host, f"rm -rf {LIBRARY} /var/lib/groundplane /var/log/groundplane"),
-        stdin=head + scripts.archive,
+        stdin=f"{scripts.digest} {seen.stack} {token}\n",
         add_previous_output_in_env=False,
         logging=remote.Logging.STDERR,
-        opts=pulumi.ResourceOptions.merge(opts, _as_the_host_stands(host, seen)),
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[upload])),
     )
 
 
