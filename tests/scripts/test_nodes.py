@@ -188,6 +188,27 @@ def test_a_new_cluster_has_no_kube_proxy_to_restart(
     assert template(kube_proxy) == {}
 
 
+def proxy_pod(cluster: Cluster, node: str, ready: str) -> None:
+    condition = {"type": "Ready", "status": ready}
+    cluster.add("Pod", node, spec={"nodeName": node}, status={"conditions": [condition]})
+
+
+def test_kube_proxy_is_awaited_on_each_node_that_is_to_be_ready(
+    host: Host, kube_proxy: Cluster
+) -> None:
+    wanted = {"nodes": {"cp1": {"ready": True}, "w1": {"ready": True}, "w2": {"ready": False}}}
+
+    def everywhere() -> int:
+        return host.bash("kube_proxy_everywhere", wanted, step="nodes").status
+
+    proxy_pod(kube_proxy, "cp1", "True")
+    assert everywhere() == 1
+    proxy_pod(kube_proxy, "w1", "False")
+    assert everywhere() == 1
+    proxy_pod(kube_proxy, "w1", "True")
+    assert everywhere() == 0
+
+
 # ---- membership ------------------------------------------------------------------------------
 
 WANTED = {"control_planes": {"cp2": "192.0.2.12", "cp3": "192.0.2.13"}, "workers": ["w1"]}

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Looking at etcd and taking a member out, with the certificate that kubeadm makes for probes.
-# Data: .endpoint {peers {name: address}}
+# Data: .address .endpoint {peers {name: address}}
 
 readonly ETCD_PKI=/etc/kubernetes/pki/etcd
 

@@ -23,6 +23,9 @@ apply() {
     wait_until 300 "node $name is Ready" ready "$name"
   done
   restart_kube_proxy
+  # A node is Ready before services are reached from it.
+  [ "$(data .network)" != plain ] ||
+    wait_until 180 "kube-proxy runs on all nodes" kube_proxy_everywhere
   forget_gone
 }
 
@@ -33,6 +36,14 @@ forget_gone() {
 
 ready() {
   [ "$(kube get node "$1" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}')" = True ]
+}
+
+kube_proxy_everywhere() {
+  [ -n "$(kube -n kube-system get daemonset kube-proxy --ignore-not-found -o name)" ] || return 0
+  kube -n kube-system get pods -l k8s-app=kube-proxy -o json | jq -e \
+    --argjson wanted "$(data_json '[.nodes | to_entries[] | select(.value.ready) | .key]')" '
+    [.items[] | select(any(.status.conditions[]?; .type == "Ready" and .status == "True"))
+     | .spec.nodeName] as $on | $wanted - $on == []' >/dev/null
 }
 
 # owned ANNOTATION: what a Node's annotation lists, as a jq filter over the Node.
