@@ -80,7 +80,7 @@ def test_the_power_fails_before_the_binaries_change(stack: Stack, recorder: Reco
 
 def test_the_power_fails_after_the_binaries_changed(stack: Stack) -> None:
     second = stack.start_up()
-    until(lambda: kubelet(stack, "cp2") == NEW or second.ended, "cp2 has the new kubelet", 400)
+    until(lambda: kubelet(stack, "cp2") == NEW or second.ended, "cp2 has the new kubelet", 900)
     assert not second.ended, second.text
     machines.stop(stack.lab, "cp2")
     assert second.wait().status != 0
@@ -92,10 +92,10 @@ def test_the_power_fails_after_the_binaries_changed(stack: Stack) -> None:
 
 def test_etcds_leader_is_killed_meanwhile(stack: Stack) -> None:
     third = stack.start_up()
-    until(lambda: stack.runs("cp3", "node") or third.ended, "cp3's node step", 300)
+    until(lambda: stack.runs("cp3", "node") or third.ended, "cp3's node step", 900)
     assert not third.ended, third.text
     stack.shell(leader(stack), "pkill -KILL -x etcd")
-    done = third.wait()
+    done = third.wait(1200)
     assert done.status == 0, done.text
     assert versions(stack) == dict.fromkeys(CONTROL_PLANES, f"v{NEW}") | dict.fromkeys(
         WORKERS, f"v{OLD}"

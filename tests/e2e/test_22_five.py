@@ -82,7 +82,7 @@ def test_the_runtime_and_all_certificates_roll(stack: Stack) -> None:
     before = {name: serials(stack, name) for name in FIVE}
     stack.configure(stack.hosts(*FIVE, "w1", "w2"), **MEANWHILE)
     with at_most_one_down(stack, *FIVE):
-        stack.up(timeout=840)
+        stack.up(timeout=1400)
     for name in FIVE:
         assert not serials(stack, name) & before[name]
     for node in stack.get("nodes"):
