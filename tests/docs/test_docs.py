@@ -75,7 +75,7 @@ def test_make_targets(words: Sequence[str]) -> None:
 
 
 @pytest.mark.parametrize("words", of("groundplane"))
-def test_groundplane_options(words: Sequence[str]) -> None:
+def test_groundplane_options(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsed by the command itself, files aside, which need not be here."""
     if words[1].startswith("-"):
         cli.make_context("groundplane", list(words[1:2]), resilient_parsing=True)
@@ -84,7 +84,7 @@ def test_groundplane_options(words: Sequence[str]) -> None:
     assert command is not None
     for option in command.params:
         if isinstance(option.type, click.Path):
-            option.type = click.Path()
+            monkeypatch.setattr(option, "type", click.Path())
     rest = words[2 : words.index(">")] if ">" in words else words[2:]
     command.make_context(words[1], list(rest))
 
