@@ -72,6 +72,14 @@ def test_a_step_that_ends_well(host: Host) -> None:
     assert facts.startswith("file\t/etc/example\t0644\t")
 
 
+def test_a_step_that_was_stopped_is_no_success(host: Host) -> None:
+    """systemd reports one that ended by SIGTERM as it does one that ended well."""
+    host.fake("systemd-run", "exit 0")
+    done = run(host, content="one", result="half")
+    assert (done.status, done.out) == (1, "")
+    assert "the step example was stopped before its end" in done.err
+
+
 def test_the_digest_is_of_the_data_without_the_token(host: Host) -> None:
     digests = []
     for data in ({}, {"token": "t2"}, {"content": "two"}):
