@@ -174,11 +174,12 @@ def test_too_many_handshakes(stack: Stack) -> None:
         "held = [socket.create_connection(('198.18.0.21', 22)) for _ in range(2)]; "
         "print(flush=True); sys.stdin.read()"
     )
+    # Restarted, since a reload returns before it has happened.
     with broken(
         stack,
         "w1",
-        f"echo MaxStartups 2:100:2 >{limit} && systemctl reload ssh",
-        f"rm {limit} && systemctl reload ssh",
+        f"echo MaxStartups 2:100:2 >{limit} && systemctl restart ssh",
+        f"rm {limit} && systemctl restart ssh",
     ):
         argv = ["nsenter", f"--net={stack.lab.netns}", sys.executable, "-c", hold]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
