@@ -20,20 +20,8 @@ from lab.config import configured
 # Beside any lab that a person has up in this checkout.
 os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
 
-# Written and not yet seen to pass from beginning to end: run them by `make e2e-all`.
-UNPROVEN_FILES = {
-    "test_20_members.py",
-    "test_21_upgrade.py",
-    "test_22_five.py",
-    "test_23_one_dead.py",
-    "test_30_adoption.py",
-    "test_40_restore.py",
-}
-UNPROVEN = {
-    "test_a_dead_worker_and_one_cut_off_hold_up_nobody",
-    "test_a_worker_that_was_installed_anew",
-    "test_destroy_with_a_dead_host",
-}
+# A quarter of an hour and more each, most of it kubeadm's own: run them by `make e2e-all`.
+LONG = {"test_20_members.py", "test_21_upgrade.py", "test_22_five.py"}
 
 FAILED = pytest.StashKey[dict[Path, str]]()
 
@@ -45,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(1500))
-            if item.path.name in UNPROVEN_FILES or item.name in UNPROVEN:
-                item.add_marker(pytest.mark.unproven)
+            if item.path.name in LONG:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.hookimpl(wrapper=True)
