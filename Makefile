@@ -42,7 +42,7 @@ e2e: .venv  ## The real engine on the lab's machines (as root, half an hour)
 	$(BIN)/pytest -q -m "(lab or e2e) and not long" $(E2E)
 
 .PHONY: e2e-all
-e2e-all: .venv  ## The same, with upgrades and five control planes (two hours)
+e2e-all: .venv  ## The same, with upgrades, five control planes and restores (two hours)
 	$(BIN)/pytest -q -m "lab or e2e"
 
 .PHONY: conformance

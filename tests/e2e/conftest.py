@@ -20,8 +20,8 @@ from lab.config import configured
 # Beside any lab that a person has up in this checkout.
 os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
 
-# A quarter of an hour and more each, most of it kubeadm's own: run them by `make e2e-all`.
-LONG = {"test_20_members.py", "test_21_upgrade.py", "test_22_five.py"}
+# Ten minutes to half an hour each, most of it kubeadm's own: run them by `make e2e-all`.
+LONG = {"test_20_members.py", "test_21_upgrade.py", "test_22_five.py", "test_40_restore.py"}
 
 FAILED = pytest.StashKey[dict[Path, str]]()
 
