@@ -307,8 +307,17 @@ await_process() {
   wait_until 180 "$1 runs with what is new" new_process "$1" "$2"
 }
 
-# restart_static NAME: the kubelet starts it again at once.
-restart_static() { pkill -x "${1:0:15}" || true; }
+# restart_static NAME: the kubelet starts it again at once. An API server that is told to end waits a
+# minute for those who watch it; they find another, or the new one, as soon as it is gone.
+restart_static() {
+  local pid
+  pid=$(process_of "$1")
+  [ -n "$pid" ] || return 0
+  kill "$pid" 2>/dev/null || return 0
+  within 10 ended "$pid" || kill -KILL "$pid" 2>/dev/null || true
+}
+
+ended() { ! kill -0 "$1" 2>/dev/null; }
 
 change_certificates() {
   timeout 120 kubeadm certs renew all --config "$KUBEADM" >"$RUN/kubeadm" 2>&1 ||
