@@ -106,13 +106,9 @@ def test_two_of_five_leave_in_one_edit(stack: Stack) -> None:
     stack.configure(stack.hosts(*THREE, "w1", "w2"), **MEANWHILE)
     with leaving(stack, "cp4", "cp5") as seen:
         stack.up()
-    assert seen == [set(), {"cp4"}, set(), {"cp5"}, set()] or seen == [
-        set(),
-        {"cp5"},
-        set(),
-        {"cp4"},
-        set(),
-    ]
+    assert seen[0] == seen[-1] == set()
+    assert any(seen), "nobody was seen to leave: the recorder saw nothing"
+    assert {"cp4", "cp5"} not in seen
     assert stack.members() == dict.fromkeys(THREE, True)
     assert stack.nodes() == dict.fromkeys((*THREE, "w1", "w2"), True)
     assert stack.preview() == {}
