@@ -116,18 +116,18 @@ def test_two_of_five_leave_in_one_edit(stack: Stack) -> None:
 
 @contextlib.contextmanager
 def leaving(stack: Stack, *names: str) -> Iterator[list[set[str]]]:
-    """Who is out of etcd and not yet out of the cluster, each time that this changes."""
+    """Who is cordoned, the first thing behind the gate, and still a node, each time it changes."""
     seen: list[set[str]] = []
     ended = threading.Event()
+    cordoned = "{.items[?(@.spec.unschedulable==true)].metadata.name}"
+    script = f"kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o jsonpath='{cordoned}'"
 
     def look() -> None:
-        script = "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o name"
         while not ended.wait(0.1):
-            nodes = stack.shell("cp1", script, check=False)
-            voters = members(stack)
-            if not nodes or not voters:
-                continue  # cp1's API server or etcd did not answer for once
-            between = {n for n in names if f"node/{n}\n" in nodes and n not in voters}
+            try:
+                between = set(stack.shell("cp1", script).split()) & set(names)
+            except machines.MachineError:
+                continue  # its API server did not answer for once
             if not seen or seen[-1] != between:
                 seen.append(between)
 
