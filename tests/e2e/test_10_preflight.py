@@ -166,7 +166,7 @@ def test_a_mirror_that_is_down_or_busy(stack: Stack, fault: mirror.Fault) -> Non
 
 def test_too_many_handshakes(stack: Stack) -> None:
     """sshd drops handshakes beyond MaxStartups: that is waited out, not given up on."""
-    limit = "/etc/ssh/sshd_config.d/a.conf"
+    limit = "/etc/ssh/sshd_config.d/z.conf"  # of several, sshd takes the last
     dropped = "journalctl --no-pager -o cat -t sshd | grep -c 'past MaxStartups'"
     # They say nothing, and so hold both places until they are closed.
     hold = (
