@@ -115,7 +115,6 @@ def opened(say: Say, keep: bool) -> Iterator[Ground]:
             say(f"the lab {lab.name} is still up: GROUNDPLANE_LAB={lab.name} make lab-down")
         else:
             ground.stack.forget()
-            machines.destroy_all(lab)
             mirror.stop(lab.folder)
-            machines.network_down(lab)
+            machines.destroy_all(lab)
             environment.forget(lab)

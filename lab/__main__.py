@@ -90,9 +90,8 @@ def summary(lab: Lab) -> None:
 def down() -> None:
     """Take machines, mirror, network and stack away, leaving nothing behind."""
     lab = configured()
-    machines.destroy_all(lab)
     mirror.stop(lab.folder)
-    machines.network_down(lab)
+    machines.destroy_all(lab)
     environment.forget(lab)
     say("nothing is left but the cache of built parts")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,10 +65,14 @@ def network_up(lab: Lab) -> None:
 
 
 def network_down(lab: Lab) -> None:
-    """Removes the namespace with all that is in it. Again: nothing."""
+    """Removes the namespace and ends all that runs in it. Again: nothing."""
     with locked(lab, "network"):
         check_owner(lab)
         if is_up(lab):
+            # Whoever a killed run left in it would keep the network alive, without a name.
+            for pid in _run(["ip", "netns", "pids", lab.name]).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             _run(["ip", "netns", "delete", lab.name])
         lab.netns.unlink(missing_ok=True)
 

@@ -65,9 +65,8 @@ def session_stack() -> Iterator[Stack]:
     if os.environ.get("GROUNDPLANE_KEEP"):
         return  # for looking at what failed
     stack.forget()
-    machines.destroy_all(lab)
     mirror.stop(lab.folder)
-    machines.network_down(lab)
+    machines.destroy_all(lab)
     environment.forget(lab)
 
 
