@@ -128,7 +128,7 @@ def test_there_and_back(
     )
     done = machine.shell(
         f'STEP=restore DATA={machine.folder}/run/restore.json; . "$0"/steps/restore.sh; '
-        f"etcd_from {plain}"
+        f"read_data; etcd_from {plain}"
     )
     assert done.returncode == 0, done.stderr
     member = machine.folder / "etcd-data" / "member"

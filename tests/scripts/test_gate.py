@@ -145,6 +145,7 @@ def test_many_at_once(host: Host, cluster: Cluster, left: str | None) -> None:
           (
             jq -c --arg n $name '.name = $n' $DATA >/run/$name.json
             DATA=/run/$name.json
+            read_data
             if gate_take; then echo $name; fi
           ) &
         done

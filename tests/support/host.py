@@ -51,6 +51,7 @@ export FACTS=/run/groundplane/facts
 mkdir -p /run/groundplane
 for library in "$2"/lib.sh "$2"/lib/*.sh; do . "$library"; done
 [ -z "$STEP" ] || . "$2/steps/$STEP.sh"
+read_data
 """
 
 

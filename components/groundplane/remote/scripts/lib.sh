@@ -25,8 +25,28 @@ fact() { local IFS=$'\t'; printf '%s\n' "$*" >>"$FACTS"; }
 
 # ---- the step's data -----------------------------------------------------------------------
 
-# data FILTER: one value of the step's JSON, as text; empty when absent.
-data() { jq -r "$1 // empty" "$DATA"; }
+# What the step's JSON says under paths of plain words, such as .settings.network. Read once: a step
+# asks a hundred times, and each start of jq 1.6 (Debian 12) takes a processor for 30 ms.
+declare -gA TEXTS=()
+
+# read_data: the step's JSON is in $DATA from now on.
+read_data() {
+  local path text
+  TEXTS=()
+  while IFS= read -r -d '' path && IFS= read -r -d '' text; do TEXTS[$path]=$text; done < <(
+    jq -j '. as $all | paths(scalars) | select(all(.[]; type == "string" and test("^[a-z_]+$")))
+      | (map(".\(.)") | add) + "\u0000", (. as $path | $all | getpath($path) | tostring) + "\u0000"' "$DATA")
+  wait $! || die "the step's data are no JSON"
+}
+
+# data FILTER: one value of the step's JSON, as text; nothing when absent.
+data() {
+  if [[ $1 =~ ^(\.[a-z_]+)+$ ]]; then
+    [ -z "${TEXTS[$1]:-}" ] || printf '%s\n' "${TEXTS[$1]}"
+  else
+    jq -r "$1 // empty" "$DATA"
+  fi
+}
 
 # data_json FILTER: the same as compact JSON with sorted keys.
 data_json() { jq -cS "$1" "$DATA"; }
