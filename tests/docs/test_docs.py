@@ -65,6 +65,17 @@ def test_every_command_is_known() -> None:
     assert not strange, "add them to a table here, and say how they are checked"
 
 
+def test_every_story_that_a_page_names_is_there() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", (CHECKOUT / "docs/faults.md").read_text())
+    assert named
+    stories = CHECKOUT / "tests/e2e"
+    assert not [
+        f"{file}::{test}"
+        for file, test in named
+        if f"\ndef {test}(" not in (stories / file).read_text()
+    ]
+
+
 # ---- our own programs --------------------------------------------------------------------------
 
 
