@@ -45,6 +45,9 @@ node_registration() {
   }'
 }
 
+# An API server that is told to end is no longer ready at once, and serves for three seconds more:
+# HAProxy leaves it within two. Whoever still comes is told to come again. Without this it refuses
+# connections from the start, and waits a minute for those who watch it (the kubelet gives it half).
 cluster_configuration() {
   data_json '
     def arguments: to_entries | map({name: .key, value: (.value | tostring)});
@@ -69,7 +72,9 @@ cluster_configuration() {
         certSANs: ([.endpoint.address] + ($s.api_server.sans // []) | unique),
         extraArgs: ({
           "encryption-provider-config": "'"$OURS"'/encryption.json",
-          "encryption-provider-config-automatic-reload": "true"
+          "encryption-provider-config-automatic-reload": "true",
+          "shutdown-delay-duration": "3s",
+          "shutdown-send-retry-after": "true"
         } + ($s.audit // {} | if .level == "none" then {} else {
           "audit-policy-file": "'"$OURS"'/audit.json",
           "audit-log-path": "/var/log/kubernetes/audit/audit.log",

@@ -307,8 +307,7 @@ await_process() {
   wait_until 180 "$1 runs with what is new" new_process "$1" "$2"
 }
 
-# restart_static NAME: the kubelet starts it again at once. An API server that is told to end waits a
-# minute for those who watch it; they find another, or the new one, as soon as it is gone.
+# restart_static NAME: the kubelet starts it again at once. What does not end by itself is ended.
 restart_static() {
   local pid
   pid=$(process_of "$1")
