@@ -162,8 +162,14 @@ def test_the_outputs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_control_planes_one_after_the_other(run: Run) -> None:
     for seen in (blank(spec()), standing(spec())):
         found = run(spec(), seen)
-        assert "metal-cp1-node" in before(found, "metal-cp2-node")
         assert "metal-cp2-node" in before(found, "metal-cp3-node")
+    assert "metal-cp1-node" in before(found, "metal-cp2-node")
+
+
+def test_those_that_join_come_behind_the_members(run: Run) -> None:
+    """Who carries the endpoint's address must know of a newcomer before that one asks for it."""
+    found = run(spec(), standing(spec(), new=["cp1"]))
+    assert "metal-cp3-node" in before(found, "metal-cp1-node")
 
 
 def test_nobody_writes_with_a_new_key_before_all_can_read_it(run: Run) -> None:

@@ -26,7 +26,7 @@ done
 # What is tested elsewhere, or needs a cluster.
 QUIET = """
 for name in host_apply endpoint_apply runtime_apply link_kubernetes kubelet_unit_apply rights \\
-  network_apply wait_healthy wait_until kubernetes_reset settle gate_enter remove_own_ghost \\
+  network_apply wait_serving wait_until kubernetes_reset settle gate_enter remove_own_ghost \\
   kubeadm_join kube_proxy_follows stop_pods; do
   eval "$name() { echo $name >>\\"\\$CALLS\\"; cat >/dev/null; }"
 done
@@ -97,6 +97,7 @@ def test_what_was_cut_off_is_cleared_and_begun_again(blank: Host) -> None:
     done = bootstrap(blank)
     assert done.status == 1
     assert "kubeadm init failed: it fails" in done.err
+    assert "the endpoint's address 192.0.2.10 is not on this host" in done.err
     assert not blank.there("/var/lib/groundplane/cluster.json")
     blank.path("/run/init-fails").unlink()
     assert bootstrap(blank).status == 0

@@ -29,11 +29,10 @@ def cluster(host: Host) -> Cluster:
 
 def assert_patched_once(host: Host, data: dict[str, Any], what: str, changes: bool) -> None:
     """The second run finds nothing to do."""
-    call = f"{what} w1"
-    done = host.bash(call, data, step="nodes")
+    done = host.bash("labels_and_taints", data, step="nodes")
     assert done.status == 0, done.err
     assert done.changes == ([f"{what} of w1"] if changes else [])
-    assert host.bash(call, data, step="nodes").out == ""
+    assert host.bash("labels_and_taints", data, step="nodes").out == ""
 
 
 @pytest.mark.parametrize("case", LABELS, ids=lambda case: case["name"])
@@ -59,6 +58,27 @@ def test_taints(host: Host, cluster: Cluster, case: dict[str, Any]) -> None:
         # A key with two effects is named twice; it is a set.
         owned = node["metadata"]["annotations"]["groundplane.dev/taints"]
         assert set(owned.split(",")) == set(case["owned"].split(","))
+
+
+def test_who_is_waited_for(host: Host, cluster: Cluster) -> None:
+    wanted = {"nodes": {name: {"ready": name != "w2"} for name in ("cp1", "w1", "w2")}}
+
+    def waited_for(whom: str) -> list[str]:
+        return host.bash(whom, wanted, step="nodes").out.split()
+
+    assert waited_for("absent") == ["cp1", "w1", "w2"]
+    cluster.nodes("w1", "w2", "stranger")
+    assert waited_for("absent") == ["cp1"]
+    assert waited_for("unready") == ["cp1", "w1"]
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    cluster.add("Node", "cp1", status=ready)
+    cluster.add("Node", "w1", status={"conditions": [{"type": "Ready", "status": "Unknown"}]})
+    assert waited_for("unready") == ["w1"]
+
+
+def test_an_api_that_does_not_answer_is_not_taken_for_nobody(host: Host, cluster: Cluster) -> None:
+    host.fake("kubectl", "exit 1")
+    assert host.bash("none absent", {"nodes": {"w1": {}}}, step="nodes").status == 1
 
 
 # ---- a new encryption key --------------------------------------------------------------------
@@ -207,6 +227,28 @@ def test_kube_proxy_is_awaited_on_each_node_that_is_to_be_ready(
     assert everywhere() == 1
     proxy_pod(kube_proxy, "w1", "True")
     assert everywhere() == 0
+
+
+def test_the_whole_step(host: Host, kube_proxy: Cluster) -> None:
+    """From labels to forgetting who is gone; a second run finds nothing to do."""
+    host.write("/var/lib/groundplane/cluster.json", '{"stack": "metal", "gone": ["w9"]}')
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    for name in ("cp1", "w1"):
+        kube_proxy.add("Node", name, status=ready)
+        proxy_pod(kube_proxy, name, "True")
+    wanted: dict[str, Any] = {name: {"ready": True} for name in ("cp1", "w1")}
+    wanted["w1"]["labels"] = {"disk": "fast"}
+    data = {
+        "network": "plain",
+        "nodes": wanted,
+        "encryption": 1,
+        "kube_proxy": {"mode": "nftables"},
+    }
+    done = host.bash("apply", data, step="nodes")
+    assert done.status == 0, done.err
+    assert done.changes == ["labels of w1", *RESTARTED]
+    assert json.loads(host.read("/var/lib/groundplane/cluster.json")) == {"stack": "metal"}
+    assert host.bash("apply", data, step="nodes").out == ""
 
 
 # ---- membership ------------------------------------------------------------------------------

@@ -63,10 +63,13 @@ class KubeadmCluster(pulumi.ComponentResource):
             *(secrets[host.name] for host in spec.control_planes),
         ]
         controls: list[pulumi.Resource] = []
-        for host in spec.control_planes:
+        # Members first: they must know of a newcomer before it may carry the endpoint's address.
+        for host in sorted(spec.control_planes, key=lambda host: not plan.seen.joined(host.name)):
             # Its own once more: deletes follow direct dependencies, and it leaves before they go.
             controls.append(plan.node(host, [*turn, secrets[host.name]]))
-            turn = [controls[-1]]
+            # What the founder has left to do after founding disturbs nobody.
+            if not (plan.blank and host is plan.founder):
+                turn = [controls[-1]]
 
         # A worker's kubelet may never be newer than an API server, and reads its settings from
         # what the control planes uploaded; only where all is new need it not wait for them.

@@ -144,11 +144,19 @@ load_module() {
 
 # ---- services ------------------------------------------------------------------------------
 
+# load_unit NAME: starts at boot, and is for systemd what its file says. To enable one reads it, too.
+load_unit() {
+  if ! systemctl is-enabled -q "$1" 2>/dev/null; then
+    systemctl enable -q "$1"
+  elif [ "$(systemctl show --property NeedDaemonReload --value "$1")" = yes ]; then
+    systemctl daemon-reload
+  fi
+}
+
 # enable_service NAME [restart]: running and starting at boot; restarted only when asked.
 enable_service() {
   fact unit "$1" enabled active
-  systemctl daemon-reload
-  systemctl is-enabled -q "$1" 2>/dev/null || systemctl enable -q "$1"
+  load_unit "$1"
   if [ "${2:-}" = restart ] && systemctl is-active -q "$1"; then
     systemctl restart "$1" || die "$1 does not restart" "journalctl -u $1"
     changed "$1 restarted"

@@ -195,8 +195,7 @@ UNIT
 # kubelet_unit_apply: before kubeadm, which starts the service itself.
 kubelet_unit_apply() {
   put_file /etc/systemd/system/kubelet.service 0644 < <(kubelet_unit) || true
-  systemctl daemon-reload
-  systemctl is-enabled -q kubelet || systemctl enable -q kubelet
+  load_unit kubelet
 }
 
 # ---- health ----------------------------------------------------------------------------------
@@ -221,12 +220,16 @@ node_reported() { kube get node "$(data .name)" -o name; }
 # kubelet_version: of the binary that is linked; kubelet's own unit runs that one.
 kubelet_version() { basename "$(dirname "$(readlink /usr/local/bin/kubelet)")"; }
 
+# wait_serving: what the other control planes rely on.
+wait_serving() {
+  is_control_plane || return 0
+  wait_until 180 "the API server on $(data .name) is ready" api_server_ready
+  wait_until 120 "etcd on $(data .name) is healthy" \
+    etcd_at "$(etcd_url "$(data .address)")" endpoint health
+}
+
 wait_healthy() {
-  if is_control_plane; then
-    wait_until 180 "the API server on $(data .name) is ready" api_server_ready
-    wait_until 120 "etcd on $(data .name) is healthy" \
-      etcd_at "$(etcd_url "$(data .address)")" endpoint health
-  fi
+  wait_serving
   if [ "$(data .settings.network)" = plain ]; then
     wait_until 180 "node $(data .name) is Ready" node_ready
   else

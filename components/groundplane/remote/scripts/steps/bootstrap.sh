@@ -51,22 +51,27 @@ found() {
     head -c 32 /dev/urandom | hex | write_atomically "$PKI/groundplane.key" 0600
   api_server_files
   control_plane_documents | write_atomically "$KUBEADM" 0600
-  if endpoint_managed; then
-    wait_until 30 "the endpoint's address $(data .endpoint.address) is on this host" has_address
-  fi
-  # kubeadm bounds its own waits (4 minutes each).
+  network_apply
+  # keepalived's election is over before there is an API server to be found. kubeadm bounds its own
+  # waits (4 minutes each).
   timeout 900 kubeadm init --config "$KUBEADM" --skip-token-print >"$RUN/kubeadm" 2>&1 ||
-    die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "then run the same command again"
+    die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "$(founding_remedy)"
   wait_until 60 "the API answers at the endpoint" api_answers
   rights
-  network_apply
-  wait_healthy
+  wait_serving
   cluster_record "$(cluster_id)" | write_atomically "$STATE/cluster.json" 0600
   rm -f "$STATE/founding"
   changed "cluster $(cluster_id) founded"
   # What must hold from here on is the node step's to say: this one never runs again, and an
   # upgrade would make its facts look like drift for ever.
   : >"$FACTS"
+}
+
+founding_remedy() {
+  if ! endpoint_managed || has_address; then echo "then run the same command again"; else
+    echo "the endpoint's address $(data .endpoint.address) is not on this host: is it, or its router id," \
+      "somebody else's in this network? journalctl -u groundplane-keepalived"
+  fi
 }
 
 has_address() { [ -n "$(ip -o address show to "$(data .endpoint.address)")" ]; }

@@ -23,13 +23,15 @@ enter() {
   runtime_apply
   link_kubernetes "$(data .kubernetes)"
   kubelet_unit_apply
+  # Waits for the node's range of pods while it joins: the sooner it is there, the sooner Ready.
+  network_apply
   if is_control_plane; then
     enter_control_plane
   else
     enter_worker
   fi
-  network_apply
-  wait_healthy
+  # Nobody waits behind this node for its pods: that it gets Ready is looked at once for all nodes.
+  wait_serving
   jq -cS '{stack, cluster, immutable}' "$DATA" | write_atomically "$STATE/cluster.json" 0600
   settle
   write_atomically "$STATE/joined" 0600 < <(data .kubernetes)

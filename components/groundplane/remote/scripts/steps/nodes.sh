@@ -10,18 +10,13 @@ readonly OUR_LABELS=groundplane.dev/labels
 readonly OUR_TAINTS=groundplane.dev/taints
 
 apply() {
-  local name
-  for name in $(data '.nodes | keys[]'); do
-    wait_until 180 "node $name is in the cluster" kube get node "$name" -o name
-    labels "$name"
-    taints "$name"
-  done
+  within 180 none absent || die "waited 180 s in vain for nodes to be in the cluster: $(absent)" \
+    "journalctl -u kubelet, on those hosts"
+  labels_and_taints
   rewrite_secrets
-  [ "$(data .network)" != plain ] || for name in $(data '.nodes | keys[]'); do
-    # A host in maintenance need not be Ready.
-    [ "$(data ".nodes[\"$name\"].ready")" = true ] || continue
-    wait_until 300 "node $name is Ready" ready "$name"
-  done
+  [ "$(data .network)" != plain ] || within 300 none unready ||
+    die "waited 300 s in vain for nodes to be Ready: $(unready)" \
+      "kubectl describe node says why; journalctl -u kubelet, on those hosts"
   restart_kube_proxy
   # A node is Ready before services are reached from it.
   [ "$(data .network)" != plain ] ||
@@ -29,13 +24,24 @@ apply() {
   forget_gone
 }
 
+# none COMMAND: it works, and names nobody.
+none() { local found; found=$("$1") && [ -z "$found" ]; }
+
+# of_nodes FILTER: jq over all Nodes, with what the step says of them as $wanted.
+of_nodes() { kube get nodes -o json | jq -r --slurpfile step "$DATA" '$step[0].nodes as $wanted | '"$1"; }
+
+absent() { of_nodes '($wanted | keys) - [.items[].metadata.name] | join(" ")'; }
+
+# A host in maintenance need not be Ready.
+unready() {
+  of_nodes '[$wanted | to_entries[] | select(.value.ready) | .key]
+    - [.items[] | select(any(.status.conditions[]?; .type == "Ready" and .status == "True")) | .metadata.name]
+    | join(" ")'
+}
+
 # Everything of this update went well, so Pulumi's state has let go of whoever is gone.
 forget_gone() {
   jq -c 'del(.gone)' "$STATE/cluster.json" | write_atomically "$STATE/cluster.json" 0600
-}
-
-ready() {
-  [ "$(kube get node "$1" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}')" = True ]
 }
 
 kube_proxy_everywhere() {
@@ -46,37 +52,33 @@ kube_proxy_everywhere() {
      | .spec.nodeName] as $on | $wanted - $on == []' >/dev/null
 }
 
-# owned ANNOTATION: what a Node's annotation lists, as a jq filter over the Node.
-owned() { echo "(.metadata.annotations[\"$1\"] // \"\" | split(\",\"))"; }
-
-labels() {
-  kube get node "$1" -o json | jq --argjson wanted "$(data_json ".nodes[\"$1\"].labels // {}")" "
-    $(owned $OUR_LABELS) as \$before
-    | (\$before | map(select(\$wanted[.] == null) | {(.): null}) | add // {}) as \$gone
-    | select(\$gone != {} or any((\$wanted | to_entries[]) as \$l | .metadata.labels[\$l.key] != \$l.value; .))
-    | {metadata: {labels: (\$gone + \$wanted),
-                  annotations: {\"$OUR_LABELS\": (\$wanted | keys | join(\",\"))}}}" |
-    patch "$1" "labels of $1"
-}
-
-taints() {
-  kube get node "$1" -o json | jq --argjson wanted "$(data_json ".nodes[\"$1\"].taints // []")" "
-    $(owned $OUR_TAINTS) as \$before
-    | (.spec.taints // []) as \$is
-    | (\$wanted | map(.key)) as \$keys
-    | (\$is | map(select(.key as \$k | (\$before + \$keys | index(\$k)) == null))) as \$theirs
-    | select((\$is - \$theirs | map({key, value: (.value // \"\"), effect}) | sort)
-             != (\$wanted | map({key, value: (.value // \"\"), effect}) | sort))
-    | {metadata: {annotations: {\"$OUR_TAINTS\": (\$keys | join(\",\"))}},
-       spec: {taints: (\$theirs + \$wanted)}}" | patch "$1" "taints of $1"
-}
-
-patch() {
-  local body
-  body=$(cat)
-  [ -n "$body" ] || return 0
-  kube patch node "$1" --type merge --patch "$body" >/dev/null
-  changed "$2"
+labels_and_taints() {
+  local name what patch patches
+  patches=$(of_nodes '
+    def owned($annotation): .metadata.annotations[$annotation] // "" | split(",");
+    def labels($wanted):
+      (owned("'$OUR_LABELS'") | map(select($wanted[.] == null) | {(.): null}) | add // {}) as $gone
+      | .metadata.labels as $is
+      | select($gone != {} or any($wanted | to_entries[]; $is[.key] != .value))
+      | {metadata: {labels: ($gone + $wanted),
+                    annotations: {"'$OUR_LABELS'": ($wanted | keys | join(","))}}};
+    def taints($wanted):
+      def same: map({key, value: (.value // ""), effect}) | sort;
+      ($wanted | map(.key)) as $keys
+      | (owned("'$OUR_TAINTS'") + $keys) as $ours
+      | (.spec.taints // []) as $is
+      | ($is | map(select(.key as $key | $ours | index($key) == null))) as $theirs
+      | select(($is - $theirs | same) != ($wanted | same))
+      | {metadata: {annotations: {"'$OUR_TAINTS'": ($keys | join(","))}},
+         spec: {taints: ($theirs + $wanted)}};
+    .items[] | .metadata.name as $name | select($wanted[$name])
+    | (labels($wanted[$name].labels // {}) | "\($name) labels \(tojson)"),
+      (taints($wanted[$name].taints // []) | "\($name) taints \(tojson)")')
+  while read -r name what patch; do
+    [ -n "$name" ] || continue
+    kube patch node "$name" --type merge --patch "$patch" >/dev/null
+    changed "$what of $name"
+  done <<<"$patches"
 }
 
 # A new key protects only what is written after it: so write everything again, once.
