@@ -6,18 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "remote"))
-
 from bucket import Bucket
-from sshd import Sshd, run_sshd
+from support.sshd import Sshd, run_sshd
 
 from groundplane.remote.bundle import SCRIPTS
 

@@ -25,7 +25,7 @@ from conftest import (
     snapshot_bytes,
     ssh_target,
 )
-from sshd import Sshd
+from support.sshd import Sshd
 
 from groundplane.errors import GroundplaneError
 from groundplane.snapshots import NAME, decrypt, intact, named

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Machine, Recipient, ssh_target
-from sshd import Sshd
+from support.sshd import Sshd
 
 from groundplane.snapshots import decrypt, intact
 
