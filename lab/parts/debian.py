@@ -61,6 +61,12 @@ def closure(packages: Sequence[str]) -> list[str]:
     return sorted({line for line in listing.splitlines() if re.match(r"[a-z0-9]", line)})
 
 
+def lacking(package: str) -> list[str]:
+    """The package and what of all it needs this computer has not, by name."""
+    plan = run(["apt-get", "install", "--simulate", "--no-install-recommends", package])
+    return re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
+
+
 def unpack(packages: Sequence[str], root: Path) -> None:
     """Puts the files of exactly these packages under `root`, with nothing run or configured."""
     for name in MERGED:

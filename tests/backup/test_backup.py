@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bucket import SECRET_KEY, Bucket
-from conftest import (
+from backup_support import (
     CLUSTER,
     HERE,
     Machine,
@@ -25,7 +24,8 @@ from conftest import (
     snapshot_bytes,
     ssh_target,
 )
-from sshd import Sshd
+from bucket import SECRET_KEY, Bucket
+from support.sshd import Sshd
 
 from groundplane.errors import GroundplaneError
 from groundplane.snapshots import NAME, decrypt, intact, named

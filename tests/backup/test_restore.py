@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backup_support import Machine, Recipient, cluster_identity, snapshot_bytes
 from bucket import SECRET_KEY, Bucket
 from click.testing import CliRunner
-from conftest import Machine, Recipient, cluster_identity, snapshot_bytes
-from sshd import Sshd
+from support.sshd import Sshd
 
 from groundplane import restore, snapshots
 from groundplane.cli import cli

@@ -8,8 +8,8 @@ import hashlib
 from dataclasses import dataclass
 
 import pytest
+from backup_support import Machine
 from bucket import signature
-from conftest import Machine
 
 from groundplane.snapshots import NOTHING, authorization
 

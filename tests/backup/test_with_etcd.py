@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Machine, Recipient, ssh_target
-from sshd import Sshd
+from backup_support import Machine, Recipient, ssh_target
+from support.sshd import Sshd
 
 from groundplane.snapshots import decrypt, intact
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from support.openssh import sshd
 
 # What every program begins with; `here` is the folder in which its commands leave their traces.
 PRELUDE = """
@@ -200,10 +200,6 @@ class Network:
     def server(
         self, port: int | None = None, key_type: str = "ed25519", sftp: bool = True
     ) -> Iterator[Server]:
-        sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert sshd is not None, "no sshd; apt-get install openssh-server"
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)  # Where a privileged sshd confines itself.
         port = port or free_port()
         folder = self.folder / str(port)
         folder.mkdir()
@@ -223,7 +219,8 @@ MaxStartups 200:30:400
 {"Subsystem sftp internal-sftp" if sftp else ""}
 """
         )
-        process = subprocess.Popen([sshd, "-D", "-f", folder / "config", "-E", folder / "log"])
+        argv = [*sshd(), "-D", "-f", f"{folder}/config", "-E", f"{folder}/log"]
+        process = subprocess.Popen(argv)
         try:
             wait_for(lambda: answers(port), f"sshd on port {port}")
             key = " ".join((folder / "host_key.pub").read_text().split()[:2])

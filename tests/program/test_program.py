@@ -9,8 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
+import pulumi
 import pytest
 from support.program import CANARIES, PEM, SECRET, Resource, register, resolved
 from support.seen import blank, changed, drifted, entry, standing
@@ -18,6 +20,7 @@ from support.specs import host, hosts, spec
 
 from groundplane import survey
 from groundplane.clusters import kubeadm
+from groundplane.errors import GroundplaneError
 from groundplane.platform import Platform
 from groundplane.remote import step as remote_step
 from groundplane.remote.bundle import Bundle
@@ -436,6 +439,23 @@ def test_a_kubeconfig_that_nobody_knows_to_have_made(run: Run) -> None:
     assert stays(run(first, made_by(standing(first, new=["cp1"]))))
     assert stays(run(second, made_by(standing(second, dead=["cp1"]))))
     assert not stays(run(second, made_by(standing(second, new=["cp1"]))))
+
+
+@pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
+@pytest.mark.parametrize("answer", ["", "null", '{"cluster": "never-in-plain-sight"}'])
+def test_a_state_without_the_identity(
+    run: Run, monkeypatch: pytest.MonkeyPatch, answer: str, preview: bool
+) -> None:
+    """Pulumi prints no traceback of a RunError."""
+    monkeypatch.setattr("support.program.BOOTSTRAP", answer)
+    with pytest.raises(pulumi.RunError) as refused:
+        run(spec(), standing(spec()), preview=preview)
+    assert isinstance(refused.value, GroundplaneError)
+    finding = refused.value.finding
+    assert finding.place == "metal-bootstrap"
+    assert "holds no identity" in finding.what
+    assert "pulumi up --replace '**::metal-bootstrap'" in finding.remedy
+    assert "never-in-plain-sight" not in "".join(format_exception(refused.value))
 
 
 # ---- a state that was lost -------------------------------------------------------------------

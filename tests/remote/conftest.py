@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
-from sshd import Sshd, run_sshd
+from support.sshd import Sshd, run_sshd
 
 
 @pytest.fixture(scope="module")

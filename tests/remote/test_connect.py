@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sshd import Hop, Host, Sshd, keygen, run_sshd
+from support.sshd import Hop, Host, Sshd, keygen, run_sshd
 
 from groundplane.remote import connect
 from groundplane.remote.connect import Done, HostUnreachable, Kind, run_all
@@ -88,13 +88,12 @@ def test_a_refused_key(sshd: Sshd, tmp_path: Path) -> None:
     assert sshd.host.user in found.cause
 
 
-def test_a_refused_key_is_tried_once(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_refused_key_is_tried_once(tmp_path: Path) -> None:
     keygen(tmp_path / "stranger")
-    before = (sshd.folder / "log").read_text().count("Connection closed by authenticating user")
-    failure(replace(sshd.host, key=str(tmp_path / "stranger")))
-    time.sleep(0.3)
-    after = (sshd.folder / "log").read_text().count("Connection closed by authenticating user")
-    assert after - before <= 1
+    with run_sshd(tmp_path, "LogLevel VERBOSE") as sshd:
+        failure(replace(sshd.host, key=str(tmp_path / "stranger")))
+        # Written before the client hears of it.
+        assert (tmp_path / "log").read_text().count("Failed publickey") == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def test_dropped_handshakes_are_tried_again(tmp_path: Path) -> None:
     with run_sshd(tmp_path, "MaxStartups 1") as sshd:
         threading.Timer(0.5, silent_stranger(sshd.host.port).close).start()
         assert one(sshd.host) == Done("h1", 0, "", "")
-        assert "MaxStartups" in (tmp_path / "log").read_text()
+        assert "maxstartups" in (tmp_path / "log").read_text().lower()
 
 
 def test_handshakes_dropped_for_good(tmp_path: Path) -> None:

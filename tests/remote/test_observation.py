@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sshd import Host, Sshd
+from support.sshd import Host, Sshd
 
 from groundplane.remote import observation
 from groundplane.remote.connect import HostUnreachable, Kind

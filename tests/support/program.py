@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime import mocks
 from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.settings import reset_options
 from pulumi.runtime.stack import wait_for_rpcs
 from pulumi.runtime.sync_await import _sync_await
 
@@ -168,6 +169,7 @@ def register(
     `blank`: nothing was created yet, so that a preview knows no outputs.
     """
     asyncio.set_event_loop(asyncio.new_event_loop())
+    reset_options()  # Or what a program before left undone when it failed would be waited for.
     monitor = _Monitor(_nothing if preview and blank else _outputs)
     mocks.set_mocks(
         _Mocks(), project="groundplane", stack="metal", preview=preview, monitor=monitor

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from secrets import token_hex
+from typing import Any
 
 import pulumi
 from pulumi_command import local, remote
 
 from groundplane.clusters import data
 from groundplane.clusters.teardown import teardown
+from groundplane.errors import GroundplaneError
 from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.observation import Observation
 from groundplane.remote.step import INPUTS, install, leave_alone, step
@@ -98,6 +100,25 @@ class KubeadmCluster(pulumi.ComponentResource):
         )
 
 
+class RefusedError(GroundplaneError, pulumi.RunError):
+    """A `GroundplaneError` that Pulumi shows as it is: of a RunError it prints no traceback."""
+
+
+def _identity(name: str, stdout: str) -> dict[str, Any]:
+    """What the step `bootstrap` gave: {cluster, identity: {path: text}}."""
+    try:
+        found = json.loads(stdout)
+        return {key: found[key] for key in ("cluster", "identity")}
+    except (ValueError, TypeError, KeyError):
+        raise RefusedError(
+            name,
+            "the state holds no identity of the cluster, although this step is done",
+            "From it is made what every host must know",
+            "Run the step again; where the cluster stands it founds nothing, and gives its "
+            f"identity: pulumi up --replace '**::{name}'",
+        ) from None  # the other one carries the text, which is secret
+
+
 class _Plan:
     """The steps of one cluster; what they share is here so that each reads as one call."""
 
@@ -157,7 +178,7 @@ class _Plan:
             "password": registry.password,
         }
         backup = data.backup(self.spec.cluster) if host.role == "control-plane" else None
-        identity = founded.stdout.apply(lambda text: json.loads(text)["identity"])
+        identity = self.identity.apply(lambda found: found["identity"])
         if host.role == "control-plane":
             generation = self.spec.cluster.encryption_generation
             payload = identity.apply(lambda files: {"identity": files, "encryption": generation})
@@ -242,9 +263,10 @@ class _Plan:
             ),
             secret_result=True,
         )
+        self.identity = founded.stdout.apply(lambda text: _identity(self.called("bootstrap"), text))
         # A cluster's id is no secret: it is in every ledger, and the preview may show it.
         self.cluster_id = pulumi.Output.unsecret(
-            founded.stdout.apply(lambda text: str(json.loads(text)["cluster"]))
+            self.identity.apply(lambda found: str(found["cluster"]))
         )
         return founded
 

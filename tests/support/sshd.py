@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -12,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+from support import openssh
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ def keygen(path: Path, kind: str = "ed25519") -> str:
 
 @contextmanager
 def run_sshd(folder: Path, *settings: str) -> Iterator[Sshd]:
-    program = shutil.which("sshd") or "/usr/sbin/sshd"
-    if not os.access(program, os.X_OK):
-        pytest.skip("needs OpenSSH's sshd")
+    program = openssh.sshd()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -91,14 +90,9 @@ def run_sshd(folder: Path, *settings: str) -> Iterator[Sshd]:
             )
         )
     )
-    # As root, sshd wants this folder to be there; init scripts make it elsewhere.
-    empty = Path("/run/sshd")
-    made = os.geteuid() == 0 and not empty.exists()
-    if made:
-        empty.mkdir(mode=0o755)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [program, "-D", "-e", "-f", str(config)], stderr=log, start_new_session=True
+            [*program, "-D", "-e", "-f", str(config)], stderr=log, start_new_session=True
         )
     try:
         wait_for(port, process, folder / "log")
@@ -107,9 +101,6 @@ def run_sshd(folder: Path, *settings: str) -> Iterator[Sshd]:
     finally:
         process.terminate()
         process.wait(10)
-        if made:
-            with suppress(OSError):
-                empty.rmdir()
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
