@@ -1,5 +1,6 @@
 """Kubernetes by kubeadm: what happens to the machines, in the order it happens."""
 
+import gc
 import json
 from collections.abc import Sequence
 from datetime import timedelta
@@ -48,6 +49,11 @@ class KubeadmCluster(pulumi.ComponentResource):
 
     def __init__(self, name: str, spec: Spec, opts: pulumi.ResourceOptions | None = None):
         super().__init__("groundplane:index:KubeadmCluster", name, None, opts)
+        # What is registered lives to the program's end, and Python's collector would walk through
+        # all of it again and again: half of the time for 100 hosts (docs/performance.md).
+        gc.freeze()
+        if 0 < gc.get_threshold()[0] < 50_000:
+            gc.set_threshold(50_000)
         plan = _Plan(self, name, spec, survey(spec))
 
         # First, so that everything else is deleted with it when the whole cluster goes.
