@@ -20,6 +20,7 @@ ip address add fd00:1::101/64 dev cable nodad
 ip link set cable up
 plain=$1
 shift
+export KUBECONFIG=/run/kubelet.conf
 """
 KUBECTL = """
 case "$*" in
@@ -35,6 +36,7 @@ TWO = ["10.244.0.0/16", "fd00:244::/56"]
 def segment(host: Host) -> Host:
     host.fake("kubectl", KUBECTL)
     host.write("/run/ranges", "")
+    host.write("/run/kubelet.conf", "")
     return host
 
 
@@ -94,6 +96,15 @@ def test_a_node_that_goes_and_one_that_comes_back_elsewhere(segment: Host) -> No
 
 def test_a_node_without_a_range_yet(segment: Host) -> None:
     assert play(segment, ONE, ["ADDED|w2||192.0.2.102", "ADDED|w1||"], after=routes()).out == ""
+
+
+def test_it_waits_for_the_nodes_credentials(segment: Host) -> None:
+    """It is started before the node joins."""
+    segment.path("/run/kubelet.conf").unlink()
+    segment.fake("kubectl", f'[ -e "$KUBECONFIG" ] || touch /run/too-early{KUBECTL}')
+    late = "{ sleep 0.2; touch /run/kubelet.conf; } &"
+    assert play(segment, ONE, NODES, before=late, after=routes()).out
+    assert not segment.there("/run/too-early")
 
 
 def test_a_node_on_another_segment_is_named(segment: Host) -> None:

@@ -170,7 +170,11 @@ class Host:
     ) -> Done:
         """A program on the host, to its end."""
         with self.start(*argv, env=env, network=network) as process:
-            out, err = process.communicate(stdin, timeout=60)
+            try:
+                out, err = process.communicate(stdin, timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()  # or leaving the block would wait for it for ever
+                raise
         return Done(process.returncode, out, err)
 
     def bash(
