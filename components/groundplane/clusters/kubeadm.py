@@ -24,6 +24,8 @@ __all__ = ["KubeadmCluster"]
 
 # Certificates live a year; renewed this long before their end, a quarter of them is left.
 RENEWED_BEFORE = timedelta(days=90)
+# Made between two walks of Python's collector: what a hundred hosts are, 10 MB more at most.
+OBJECTS = 500_000
 
 
 class KubeadmCluster(pulumi.ComponentResource):
@@ -52,8 +54,8 @@ class KubeadmCluster(pulumi.ComponentResource):
         # What is registered lives to the program's end, and Python's collector would walk through
         # all of it again and again: half of the time for 100 hosts (docs/performance.md).
         gc.freeze()
-        if 0 < gc.get_threshold()[0] < 50_000:
-            gc.set_threshold(50_000)
+        if 0 < gc.get_threshold()[0] < OBJECTS:
+            gc.set_threshold(OBJECTS)
         plan = _Plan(self, name, spec, survey(spec))
 
         # First, so that everything else is deleted with it when the whole cluster goes.
