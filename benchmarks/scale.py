@@ -220,8 +220,8 @@ proportion, less is what the cluster has once.
 
 Registration is what the program does from its first resource to its last, for a cluster that
 stands, with Pulumi's mocks in the engine's place, in seconds of the processor. Pulumi's library has
-the outputs and tasks of all resources in memory meanwhile, and Python's garbage collector walks
-through them again and again; with the collector off (uncollected) growth is in proportion.
+the outputs and tasks of all resources in memory meanwhile. Python's garbage collector would walk
+through them again and again, so a cluster makes it walk seldom; uncollected is with it off.
 
 The state is the file that the real engine wrote of a new cluster, with secrets encrypted by a
 passphrase. The hosts behind it are an SSH server that takes everything and does nothing; what
