@@ -35,6 +35,7 @@ check: .venv  ## Style, types, imports and shell scripts
 
 .PHONY: test
 test: .venv  ## Everything that needs no machines
+	@command -v nft >/dev/null || lab/install-packages nftables
 	$(BIN)/pytest -q -n auto -m "not lab and not e2e and not engine"
 
 .PHONY: e2e
