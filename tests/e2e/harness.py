@@ -228,7 +228,7 @@ class Stack:
         self, *arguments: str, stdin: str = "", check: bool = True, timeout: float = 60
     ) -> str:
         """kubectl as the stack's administrator, who is asked for once a stack."""
-        config = self.lab.folder / "e2e-kubeconfig"
+        config = self.lab.folder / f"e2e-kubeconfig-{self.name}"
         if not config.exists() or config.stat().st_mtime < self.file.stat().st_mtime:
             config.touch(0o600)
             config.write_text(self.output("kubeconfig"))

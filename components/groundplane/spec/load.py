@@ -244,11 +244,11 @@ def _build(
     hosts = [
         _resolve_keys(host, ("hosts", index), folder, found) for index, host in enumerate(hosts)
     ]
-    own = Site(stack, site, _place(merged, found), hosts, cluster)
+    here = Site(stack, site, _place(merged, found), hosts, cluster)
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
     siblings, notices = _siblings(stack, folder, parts[0])
-    met = collisions(own, siblings)
+    met = collisions(here, siblings)
     found.sort(key=lambda problem: _document(problem.at, platform, site).line(problem.at))
     findings += [finding(problem) for problem in found]
     findings += [each for _, each in sorted(met, key=lambda pair: site.line(pair[0]))]

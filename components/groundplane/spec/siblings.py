@@ -147,11 +147,11 @@ def _in_one_network(own: Site, other: Site) -> Iterator[tuple[Location, Finding]
                 "Two machines of one MAC address take each other's packets",
                 "Give each its own.",
             )
-    for ours, theirs in ((own, other), (other, own)):
-        for (at, network), use in product(_ranges(ours), _uses(theirs)):
+    for around, inside in ((own, other), (other, own)):
+        for (at, network), use in product(_ranges(around), _uses(inside)):
             if _in(use.address, network):
-                own_at, their_at = (at, use.at) if ours is own else (use.at, at)
-                what = "holds the address of" if ours is own else f"{use.address} lies in"
+                own_at, their_at = (at, use.at) if around is own else (use.at, at)
+                what = "holds the address of" if around is own else f"{use.address} lies in"
                 yield _finding(
                     own,
                     own_at,
