@@ -119,7 +119,7 @@ BREAKING, TOLERABLE, INTENDED = "breaking", "tolerable", "intended"
 
 @dataclass(frozen=True)
 class Change:
-    """A script in a machine, or words for kubectl, of the other cluster; what must be found then."""
+    """A script in a machine of the other cluster, or words for kubectl; and what must be found."""
 
     finds: dict[str, str]
     machine: str = ""
@@ -317,7 +317,7 @@ def test_the_table_begins_with_what_breaks(pair: Pair) -> None:
 
 
 def test_a_host_that_is_silent_is_not_seen(pair: Pair) -> None:
-    machines.power_off(pair.one.lab, "w2")
+    machines.stop(pair.one.lab, "w2")
     done = pair.look()
     assert done.status == 2
     assert "lab-twin-other w2: 198.18.0.22:22: " in done.text
