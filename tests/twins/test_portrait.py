@@ -352,3 +352,18 @@ def test_flat() -> None:
         "p/deep/0": "1, 2",
         "p/deep/1/v": "3",
     }
+
+
+# ---- machines that were looked at -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recorded", "is_a"),
+    [("emulated", "emulated (qemu)"), ("container", "container (systemd-nspawn)")],
+)
+def test_what_real_machines_stand_on(recorded: str, is_a: str) -> None:
+    """What the script said on Debian's cloud kernel in QEMU without KVM, and on a lab's machine."""
+    from groundplane.twins import substrate
+
+    text = (Path(__file__).parent / "recorded" / f"{recorded}.txt").read_text()
+    assert substrate(read(text).facts) == is_a

@@ -48,7 +48,7 @@ look() {
 }
 
 system() {
-  local key value id='' version=''
+  local key value='' id='' version=''
   while IFS='=' read -r key value; do
     value=${value#[\"\']} value=${value%[\"\']}
     case $key in ID) id=$value ;; VERSION_ID) version=$value ;; esac
@@ -126,7 +126,7 @@ memory() {
 
 # The file systems that a node works on, and what lies below them as far as it is to be seen.
 disks() {
-  local path name source type size model rotational transport scheduler
+  local path name source='' type='' size='' model='' rotational='' transport='' scheduler=''
   for path in / /var/lib/etcd /var/lib/containerd /var/lib/kubelet; do
     [[ -d $path ]] || continue
     name=disk${path//\//_}
