@@ -77,7 +77,11 @@ def show(found: Comparison, everything: bool, console: Console) -> None:
     """The table for people: what breaks a comparison first, then counts and the verdict."""
     classes = [Class.BREAKING, Class.TOLERABLE, *([Class.INTENDED] if everything else [])]
     if any(found.of(cls) for cls in classes):
-        console.print(table(found, classes))
+        console.print(table([[Text(w, "dim") for w in ("what differs", *found.stacks, "where")]]))
+        for cls in classes:
+            for why, rows in groups(found.of(cls)).items():
+                console.print(Text(cls, COLOURS[cls]).append(f": {why}", "dim"))
+                console.print(table([row(path, first) for path, first in rows]))
         console.print()
     for stack, kinds, nodes in zip(found.stacks, found.substrates, found.nodes, strict=True):
         count = ", ".join(f"{number} {role}" for role, number in nodes.items())
@@ -95,21 +99,20 @@ def show(found: Comparison, everything: bool, console: Console) -> None:
     console.print(verdict.append(f": {counts}{hidden}", "not bold"))
 
 
-def table(found: Comparison, classes: Sequence[Class]) -> Table:
-    """The differences of these classes: a section each, in it a group for each reason."""
-    columns = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    columns.add_column("what differs", overflow="fold", ratio=5)
-    for stack in found.stacks:
-        columns.add_column(stack, overflow="fold", ratio=3)
-    columns.add_column("where", overflow="fold", ratio=2)
-    for cls in classes:
-        for why, rows in groups(found.of(cls)).items():
-            # As Text: brackets in what hosts say are no markup.
-            columns.add_row(Text(cls, COLOURS[cls]).append(f": {why}", "dim"))
-            for path, first in rows:
-                values = (Text(told(values)) for values in first.values)
-                columns.add_row(Text(f"  {path}"), *values, Text(first.scope, "dim"))
+def table(rows: Sequence[Sequence[Text]]) -> Table:
+    """Rows in columns that are as wide in every such table."""
+    columns = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    for ratio in (5, 3, 3, 2):
+        columns.add_column(overflow="fold", ratio=ratio)
+    for cells in rows:
+        columns.add_row(*cells)
     return columns
+
+
+def row(path: str, difference: Difference) -> list[Text]:
+    # As Text: brackets in what hosts say are no markup.
+    values = [Text(told(side)) for side in difference.values]
+    return [Text(f"  {path}"), *values, Text(difference.scope, "dim")]
 
 
 def groups(differences: Sequence[Difference]) -> dict[str, list[tuple[str, Difference]]]:
