@@ -48,6 +48,8 @@ CONTAINERS: dict[str, Any] = {
 def site(lab: Lab, hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What binds the stack to this lab; `hosts` as the site's file has them."""
     return {
+        # The addresses are the same in every lab of this checkout, each in a network of its own.
+        "place": f"lab {lab.name}",
         "catalogue": str(lab.folder / "catalogue.yaml"),
         "hosts": list(hosts),
         "cluster": {

@@ -16,6 +16,7 @@ COMMANDS = {
     "restore": "rebuild a cluster from a snapshot, or from the one control plane that is left",
     "schema": "print the JSON schema of the files that you write",
     "snapshots": "list what there is to restore from",
+    "twins": "say whether two clusters are alike enough to be compared",
 }
 
 

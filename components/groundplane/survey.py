@@ -22,10 +22,13 @@ class RefusedError(preflight.PreflightError, pulumi.RunError):
 
 
 def survey(spec: Spec) -> Observation:
-    """Observe all hosts and run the preflight; what is no error becomes a warning of the program.
+    """Observe all hosts and run the preflight; what is no error becomes a warning of the program,
+    as do the specification's notices.
 
     Raises PreflightError with all findings.
     """
+    for notice in spec.notices:
+        pulumi.log.warn(str(notice))
     seen = settled(spec)
     try:
         findings = preflight.require(spec.cluster, spec.hosts, seen)

@@ -21,7 +21,13 @@ from lab.config import configured
 os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
 
 # Ten minutes to half an hour each, most of it kubeadm's own: run them by `make e2e-all`.
-LONG = {"test_20_members.py", "test_21_upgrade.py", "test_22_five.py", "test_40_restore.py"}
+LONG = {
+    "test_20_members.py",
+    "test_21_upgrade.py",
+    "test_22_five.py",
+    "test_40_restore.py",
+    "test_51_twins.py",
+}
 
 FAILED = pytest.StashKey[dict[Path, str]]()
 

@@ -34,7 +34,7 @@ from lab.machines import cgroups
 from lab.mirror import daemon
 
 STACK = "lab-e2e"
-CLUSTER = lab_stack.STACK  # what the site names its cluster; resources are named after it
+CLUSTER = STACK  # what the site names its cluster; resources are named after it
 UP = 600.0  # seconds for one command of the engine
 # What must not restart unless it is meant to, as the kernel names it (15 letters). Not the
 # scheduler and the controller manager: they end by themselves whenever a busy computer makes them
@@ -113,7 +113,7 @@ class Stack:
     def configure(self, hosts: Sequence[Mapping[str, Any]], **cluster: Any) -> None:
         """Write the stack's file. `cluster`: what differs from the lab's; mappings are merged."""
         site = lab_stack.site(self.lab, hosts)
-        site["cluster"] = merged(site["cluster"], cluster)
+        site["cluster"] = merged({**site["cluster"], "name": self.name}, cluster)
         write_stack(CHECKOUT / "stacks", self.name, site, force=True)
         self.pulumi("stack", "select", "--create", self.name)
 
@@ -228,7 +228,7 @@ class Stack:
         self, *arguments: str, stdin: str = "", check: bool = True, timeout: float = 60
     ) -> str:
         """kubectl as the stack's administrator, who is asked for once a stack."""
-        config = self.lab.folder / "e2e-kubeconfig"
+        config = self.lab.folder / f"e2e-kubeconfig-{self.name}"
         if not config.exists() or config.stat().st_mtime < self.file.stat().st_mtime:
             config.touch(0o600)
             config.write_text(self.output("kubeconfig"))

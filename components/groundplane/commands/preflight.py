@@ -30,6 +30,8 @@ def preflight(stack: str | None, as_json: bool) -> None:
     Exit status 1 when there are errors: `pulumi up` would stop before it changes anything.
     """
     spec = load(stack)
+    for notice in spec.notices:
+        click.echo(f"{notice}\n", err=True)
     seen = observe(spec.hosts, expectation(spec))
     findings = check(spec.cluster, spec.hosts, seen)
     if as_json:

@@ -22,6 +22,7 @@ from groundplane.errors import Finding, GroundplaneError, SpecError
 from groundplane.spec.checks import Location, Problem, did_you_mean, place, problems
 from groundplane.spec.documents import Document, read, shown
 from groundplane.spec.models import Cluster, Host, Model
+from groundplane.spec.siblings import Site, collisions
 from groundplane.spec.spec import Spec
 from groundplane.spec.validate import field_at, model_in, partial
 from groundplane.spec.values import BadValueError, is_output, pem_certificate, show
@@ -36,8 +37,9 @@ SECRETS = {
 }
 """Keys of the stack's configuration, below `groundplane:`, that hold secrets."""
 
-SITE_KEYS = ("hosts", "cluster", "catalogue")
-"""What a site holds: the machines, the cluster, and the path of the stack's own catalogue."""
+SITE_KEYS = ("place", "hosts", "cluster", "catalogue")
+"""What a site holds: where it is, the machines, the cluster, and the path of the stack's own
+catalogue."""
 
 
 def load(stack: str | None = None, folder: Path | None = None) -> Spec:
@@ -242,13 +244,62 @@ def _build(
     hosts = [
         _resolve_keys(host, ("hosts", index), folder, found) for index, host in enumerate(hosts)
     ]
+    here = Site(stack, site, _place(merged, found), hosts, cluster)
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
+    siblings, notices = _siblings(stack, folder, parts[0])
+    met = collisions(here, siblings)
     found.sort(key=lambda problem: _document(problem.at, platform, site).line(problem.at))
     findings += [finding(problem) for problem in found]
+    findings += [each for _, each in sorted(met, key=lambda pair: site.line(pair[0]))]
     if findings:
         raise SpecError(findings)
-    return Spec(stack, hosts, cluster, catalogue)
+    return Spec(stack, hosts, cluster, catalogue, notices)
+
+
+def _place(site: Mapping[str, Any], found: list[Problem]) -> str | None:
+    place = site.get("place")
+    if place is None or (isinstance(place, str) and place.strip()):
+        return place
+    found.append(
+        Problem(
+            ("place",),
+            f"{show(place)} is no name",
+            "Stacks of one place share its network",
+            "Write a word, such as berlin, or remove it.",
+        )
+    )
+    return None
+
+
+def _siblings(
+    stack: str, folder: Path, platform: Mapping[str, Any]
+) -> tuple[list[Site], tuple[Finding, ...]]:
+    """The sites of the stacks beside this one, and what was not to be read of them.
+
+    What is wrong with another stack must not stop this one.
+    """
+    sites, notices = [], []
+    for path in sorted(folder.glob("Pulumi.*.yaml")):
+        name = path.name[7:-5]
+        if name == stack:
+            continue
+        try:
+            document = site_of(read_config(name, folder))
+            if document.data is None:
+                continue
+            merged = _over(platform, _sorted_out(document, "site", []))
+        except GroundplaneError as error:
+            wrong = error.finding
+            what = f"{wrong.what.rstrip('.')}, so {stack} was not compared with {name}"
+            why = "Addresses and ranges of both could be the same"
+            notices.append(Finding(wrong.place, what, why, wrong.remedy))
+            continue
+        raw = merged.get("hosts")
+        hosts = [partial(Host, host, ())[0] for host in raw] if isinstance(raw, list) else []
+        cluster = partial(Cluster, merged.get("cluster", {}), ())[0]
+        sites.append(Site(name, document, _place(merged, []), hosts, cluster))
+    return sites, tuple(notices)
 
 
 def _beyond(found: Sequence[Problem], more: Sequence[Problem]) -> list[Problem]:

@@ -16,6 +16,7 @@ from groundplane.catalogue import product
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import PLATFORM, SECRETS, SITE
 from groundplane.spec.models import Cluster, Host, Model
+from groundplane.spec.siblings import PLACE
 from groundplane.spec.systems import KUBERNETES_MINORS, SYSTEMS
 from groundplane.spec.validate import model_in, yaml_example
 
@@ -44,6 +45,7 @@ def _page() -> Iterator[str]:
     yield ""
     yield "| key | file | what it is |"
     yield "| --- | --- | --- |"
+    yield f"| `place` | site | {PLACE} |"
     yield "| `hosts` | site | The machines: a list of [hosts](#host). Required. |"
     yield "| `cluster` | both | The [cluster](#cluster). Required. |"
     yield (

@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import SECRETS, SITE
 from groundplane.spec.models import Cluster, Host
+from groundplane.spec.siblings import PLACE
 from groundplane.spec.validate import model_in
 
 FOLDER = Path(__file__).parent.parent / "schema"
@@ -59,6 +60,7 @@ def schema(kind: str) -> dict[str, Any]:
     if kind == "site":
         own["required"] = ["hosts", "cluster"]
         own["properties"] |= {
+            "place": {"description": PLACE, "type": "string"},
             "hosts": {
                 "description": "The machines.",
                 "type": "array",

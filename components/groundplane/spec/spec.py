@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from groundplane.catalogue import Catalogue, product
-from groundplane.errors import SpecError
+from groundplane.errors import Finding, SpecError
 from groundplane.spec.checks import check
 from groundplane.spec.models import Cluster, Host
 
@@ -25,6 +25,8 @@ class Spec:
     """What they are to become."""
     catalogue: Catalogue = field(default_factory=product)
     """What can be installed; the release's own unless given."""
+    notices: tuple[Finding, ...] = ()
+    """What was found beside it and stops nothing: files of other stacks that cannot be read."""
 
     def __post_init__(self) -> None:
         findings = check(self.hosts, self.cluster, self.catalogue)
