@@ -154,7 +154,13 @@ class _Plan:
     ):
         self.parent, self.name, self.spec, self.seen = parent, name, spec, seen
         self.sources = sources
-        self.at = {host.name: host for host in spec.hosts}
+        # A guest that is there is known by its key, before the turn of its machine has come.
+        self.at = {
+            host.name: host.model_copy(update={"host_key": guest.host_key})
+            if (guest := seen.guests.get(host.name)) is not None
+            else host
+            for host in spec.hosts
+        }
         self.machines: dict[str, pulumi.Resource] = {}
         members = [host for host in spec.control_planes if seen.joined(host.name)]
         self.members = members
@@ -411,7 +417,7 @@ class _Plan:
             self.called("membership"),
             self.at[self.speaker.name],
             "membership",
-            data.membership(self.spec, self.seen.guests),
+            data.membership(self.spec),
             self.seen,
             self.child(secrets[self.speaker.name]),
             token=token_hex(8) if self.membership_is_due else None,

@@ -168,24 +168,30 @@ def _planned(spec: Spec, host: Host, seen: Observation) -> guests.Guest:
     if not found.hypervisor.libvirt:
         cause = f"libvirt on its hypervisor {hypervisor.name} does not answer"
         return guests.Guest(hypervisor.name, State.HIDDEN, said=cause)
-    image = spec.catalogue.guest_images()[host.guest.image] if host.guest else None
-    debian = image is not None and image.system.split()[0] in ("debian", "ubuntu")
-    unknown = guests.Guest(
-        hypervisor.name, State.ABSENT, arch=found.arch, packager="apt" if debian else "dnf"
-    )
-    wanted = machine(spec, host, unknown)
-    becomes = {"definition": digest(wanted["definition"]), "image": str(wanted["image"])}
-    unknown = replace(unknown, machine=becomes)
+    assert host.guest is not None
+    system = spec.catalogue.guest_images()[host.guest.image].system
     name = domain(spec.stack, host.name)
     there, record = found.hypervisor.domains.get(name), found.hypervisor.guests.get(name, {})
+    # What it was made with it keeps: a look that goes wrong once must restart nobody.
+    accelerator = record.get("accelerator") or ("kvm" if found.hypervisor.kvm else "qemu")
+    planned = guests.Guest(
+        hypervisor.name,
+        State.ABSENT,
+        arch=found.arch,
+        packager="apt" if system.split()[0] in ("debian", "ubuntu") else "dnf",
+        own={"accelerator": str(accelerator)},
+    )
+    wanted = machine(spec, host, planned)
+    becomes = {"definition": digest(wanted["definition"]), "image": str(wanted["image"])}
+    planned = replace(planned, machine=becomes)
     lost_disk = any(
         drift.step == seen.called("machine", host.name) and drift.fact.endswith("/disk.qcow2")
         for drift in seen.drift(hypervisor.name)
     )
     if there is None or not record.get("key") or lost_disk:
-        return unknown
+        return planned
     return replace(
-        unknown,
+        planned,
         state=State.RUNNING if there.state == "running" else State.STOPPED,
         host_key=str(record["key"]),
         said=there.state,
@@ -233,7 +239,7 @@ def machine(spec: Spec, host: Host, planned: guests.Guest) -> dict[str, Any]:
         "image": spec.catalogue.guest_image(guest.image, planned.arch).sha256,
         "disk_gib": guest.disk_gib,
         "disks": [{"name": disk.name, "size_gib": disk.size_gib} for disk in guest.disks],
-        "definition": _definition(spec, host, guest, hypervisor, planned),
+        "definition": _definition(spec.stack, host, guest, hypervisor, planned),
         "seed": {
             "user": host.user,
             "keys": [public_key(host)],
@@ -245,15 +251,15 @@ def machine(spec: Spec, host: Host, planned: guests.Guest) -> dict[str, Any]:
 
 
 def _definition(
-    spec: Spec, host: Host, guest: Guest, hypervisor: Hypervisor, planned: guests.Guest
+    stack: str, host: Host, guest: Guest, hypervisor: Hypervisor, planned: guests.Guest
 ) -> dict[str, Any]:
     """What libvirt is told of a guest. Another one restarts it."""
-    accelerator = _accelerator(spec, host, hypervisor)
+    accelerator = planned.own.get("accelerator", "kvm")
     usual = "host-passthrough" if accelerator == "kvm" else "maximum"
     limit = guest.cpu.limit
     return {
-        "uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"groundplane:{spec.stack}/{host.name}")),
-        "mac": mac_address(spec.stack, host),
+        "uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"groundplane:{stack}/{host.name}")),
+        "mac": mac_address(stack, host),
         "arch": planned.arch,
         "accelerator": accelerator,
         "vcpus": guest.vcpus,
@@ -284,15 +290,6 @@ def _driver(tuning: Tuning) -> dict[str, Any]:
         "bytes": throttle and throttle.bytes_per_second,
         "iops": throttle and throttle.iops,
     }
-
-
-def _accelerator(spec: Spec, host: Host, hypervisor: Hypervisor) -> str:
-    """What a guest was made with it keeps: a look that goes wrong once must restart nobody."""
-    found = look(spec).seen(hypervisor.name)
-    if found is None or found.hypervisor is None:
-        return "kvm"
-    made = found.hypervisor.guests.get(domain(spec.stack, host.name), {}).get("accelerator")
-    return str(made or ("kvm" if found.hypervisor.kvm else "qemu"))
 
 
 def public_key(host: Host) -> str:
