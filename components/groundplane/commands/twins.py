@@ -40,7 +40,7 @@ def twins(one: str, other: str, everything: bool, as_json: bool) -> None:
     except GroundplaneError as error:
         click.echo(f"{error}", err=True)
         raise SystemExit(NOT_SEEN) from None
-    seen = portraits([spec.hosts for spec in specs])
+    seen = portraits([reachable(spec).hosts for spec in specs])
     if any(portrait.silent for portrait in seen):
         not_seen(specs, seen, as_json)
         raise SystemExit(NOT_SEEN)
