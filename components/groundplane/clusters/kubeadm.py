@@ -507,16 +507,21 @@ class _Plan:
 
     def report(self, orders: Sequence[pulumi.Resource]) -> None:
         """Everything else done, the update fails for the hosts that it could not reach."""
-        silent = [
-            f"{failure.name}: {failure.cause}. {failure.remedy}"
-            for failure in self.seen.hosts.values()
-            if isinstance(failure, HostUnreachable)
-            and failure.kind not in (Kind.LOST, Kind.STOPPED)
-        ]
+        # What fails together is one line: a hypervisor takes its guests with it.
+        silent: dict[tuple[str, str], list[str]] = {}
+        for failure in self.seen.hosts.values():
+            if isinstance(failure, HostUnreachable) and failure.kind not in (
+                Kind.LOST,
+                Kind.STOPPED,
+            ):
+                silent.setdefault((failure.cause, failure.remedy), []).append(failure.name)
         if silent:
             local.Command(
                 self.called("unreachable"),
                 create="cat >&2; exit 1",
-                stdin="\n".join(silent) + "\n",
+                stdin="".join(
+                    f"{', '.join(names)}: {cause}. {remedy}\n"
+                    for (cause, remedy), names in silent.items()
+                ),
                 opts=self.child(*orders),
             )
