@@ -157,6 +157,16 @@ def test_without_its_source_a_guest_is_refused(monkeypatch: pytest.MonkeyPatch) 
         register(lambda: kubeadm.KubeadmCluster("metal", made))
 
 
+def test_a_guest_fails_with_its_hypervisor(run: Run) -> None:
+    made = virtual(
+        guest("cp1"), guest("w1", failure_domain="rack9"),
+        hypervisors=[hypervisor(failure_domain="rack1")],
+    )  # fmt: skip
+    nodes = run(made, guests.look(made))["metal-nodes"].data["nodes"]
+    zone = "topology.kubernetes.io/zone"
+    assert [nodes[name]["labels"][zone] for name in ("cp1", "w1")] == ["rack1", "rack9"]
+
+
 # ---- leaving -----------------------------------------------------------------------------------
 
 
