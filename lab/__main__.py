@@ -53,12 +53,24 @@ def begin(lab: Lab, others: bool = False) -> None:
 
     `others`: with the versions that a cluster can change from and to.
     """
-    examine(lab, say)
-    parts.ensure(say, others)
-    machines.make_rootfs(say)
+    gather(lab, others)
     mirror.prepare(lab.folder, say)
     machines.network_up(lab)
     mirror.start(lab.name, lab.folder)
+
+
+def gather(lab: Lab, others: bool) -> None:
+    """Into the cache, what can be made before there is a lab."""
+    examine(lab, say)
+    parts.ensure(say, others)
+    machines.make_rootfs(say)
+
+
+@cli.command("parts")
+def make_parts() -> None:
+    """Make all parts that are missing, and list them. `up` makes those it needs by itself."""
+    gather(configured(), others=True)
+    parts.show(say)
 
 
 def cast(lab: Lab) -> list[Machine]:
