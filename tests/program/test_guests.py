@@ -157,6 +157,16 @@ def test_without_its_source_a_guest_is_refused(monkeypatch: pytest.MonkeyPatch) 
         register(lambda: kubeadm.KubeadmCluster("metal", made))
 
 
+def test_a_guest_fails_with_its_hypervisor(run: Run) -> None:
+    made = virtual(
+        guest("cp1"), guest("w1", failure_domain="rack9"),
+        hypervisors=[hypervisor(failure_domain="rack1")],
+    )  # fmt: skip
+    nodes = run(made, guests.look(made))["metal-nodes"].data["nodes"]
+    zone = "topology.kubernetes.io/zone"
+    assert [nodes[name]["labels"][zone] for name in ("cp1", "w1")] == ["rack1", "rack9"]
+
+
 # ---- leaving -----------------------------------------------------------------------------------
 
 
@@ -233,8 +243,8 @@ def test_a_guest_of_a_silent_hypervisor_keeps_its_steps(run: Run) -> None:
     usual = run(made, guests.look(made))
     now = run(made, guests.look(made, silent=["hv2"]), preview=True)
     assert differing(usual, now) == {"metal-unreachable"}
-    report = now["metal-unreachable"].inputs["stdin"]
-    assert "hv2" in report and "no answer" in report
+    (line,) = now["metal-unreachable"].inputs["stdin"].splitlines()
+    assert line.startswith("cp2, w2: its hypervisor hv2 cannot be looked at: no answer.")
 
 
 # ---- machines that change ----------------------------------------------------------------------
@@ -354,7 +364,7 @@ def test_what_stands_in_the_way(
 ) -> None:
     made = virtual(hypervisors=[hypervisor(**own)])
     monkeypatch.setattr(libvirt, "look", lambda _: guests.look(made, **fields))
-    found = libvirt.LibvirtHosts.check(made)
+    found = libvirt.LibvirtHosts.check(made, seen.blank(made))
     assert [(f.host, f.check, str(f.severity)) for f in found] == [
         ("hv1", check, "error") for check in finds
     ]
@@ -365,7 +375,7 @@ def test_emulation_is_allowed_where_it_is_said(monkeypatch: pytest.MonkeyPatch) 
     made = virtual(hypervisors=[hypervisor(emulation=True)])
     there = guests.look(made, {"w1": ""}, kvm=False)
     monkeypatch.setattr(libvirt, "look", lambda _: there)
-    (found,) = libvirt.LibvirtHosts.check(made)
+    (found,) = libvirt.LibvirtHosts.check(made, seen.blank(made))
     assert (str(found.severity), found.check) == ("warning", "kvm")
     plan = libvirt.LibvirtHosts.plan(made)
     # One that was made with KVM is not taken for another because of one look.
@@ -384,7 +394,10 @@ def test_others_on_the_hypervisor_count(monkeypatch: pytest.MonkeyPatch) -> None
     more = dataclasses.replace(found.hypervisor, domains=domains)
     crowded = dataclasses.replace(there, hosts={"hv1": dataclasses.replace(found, hypervisor=more)})
     monkeypatch.setattr(libvirt, "look", lambda _: crowded)
-    assert [f.check for f in libvirt.LibvirtHosts.check(made)] == ["cpu", "memory"]
+    assert [f.check for f in libvirt.LibvirtHosts.check(made, seen.blank(made))] == [
+        "cpu",
+        "memory",
+    ]
 
 
 def test_a_silent_hypervisor_is_one_finding_that_names_its_guests(
@@ -392,8 +405,29 @@ def test_a_silent_hypervisor_is_one_finding_that_names_its_guests(
 ) -> None:
     made = three()
     monkeypatch.setattr(libvirt, "look", lambda _: guests.look(made, silent=["hv1"]))
-    (found,) = libvirt.LibvirtHosts.check(made)
-    assert found.cause == "no answer; with it cp1, w1"
+    (found,) = libvirt.LibvirtHosts.check(made, seen.blank(made))
+    assert (found.cause, str(found.severity)) == ("no answer; with it cp1, w1", "error")
+    # Dead nodes hold up nothing.
+    (found,) = libvirt.LibvirtHosts.check(made, seen.standing(made, dead=["cp1", "w1"]))
+    assert str(found.severity) == "warning"
+
+
+def test_a_guest_that_is_elsewhere_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = three()
+    moved = virtual(
+        *(guest("w1", "hv3") if h.name == "w1" else h for h in THREE), hypervisors=HYPERVISORS
+    )
+    there = guests.look(made)
+    monkeypatch.setattr(libvirt, "look", lambda _: there)
+    (found,) = libvirt.LibvirtHosts.check(moved, seen.standing(moved))
+    assert (found.host, str(found.severity)) == ("hv1", "error")
+    assert found.cause == "w1 is here, and is to be on hv3"
+
+
+def test_a_machine_that_tells_no_key_ends_the_program() -> None:
+    with pytest.raises(GroundplaneError, match="told no host key"):
+        libvirt._key_told("\n")
+    assert libvirt._key_told(f"{guests.PUBLIC}\n") == guests.PUBLIC
 
 
 def test_new_guests_want_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,4 +435,4 @@ def test_new_guests_want_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         libvirt, "look", lambda _: guests.look(made, {"cp1": "", "w1": ""}, available=1 << 30)
     )
-    assert [f.check for f in libvirt.LibvirtHosts.check(made)] == ["memory"]
+    assert [f.check for f in libvirt.LibvirtHosts.check(made, seen.blank(made))] == ["memory"]

@@ -17,10 +17,11 @@ from groundplane.remote.ledger import Drift
 from groundplane.remote.observation import Observation
 from groundplane.spec import Guest, Host, Spec
 from groundplane.spec import Hypervisor as Machine
+from support.program import HOST_KEY
 from support.seen import entry
 from support.specs import KEY, spec
 
-PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnwNmOHWSgtY1wG5hZi01OXz2AhlrkFr9So6Hu1f1KS"
+PUBLIC = HOST_KEY
 GUEST: dict[str, Any] = {"vcpus": 2, "memory_mib": 4096, "disk_gib": 20, "prefix": 24}
 
 

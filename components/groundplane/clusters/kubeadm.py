@@ -486,7 +486,10 @@ class _Plan:
         return (there or 1) != wanted
 
     def nodes(self, orders: Sequence[pulumi.Resource]) -> remote.Command:
-        silent = any(self.seen.unreachable(h.name) for h in self.spec.hosts)
+        # Not for guests that this update starts: they are there when this step runs.
+        silent = any(
+            self.seen.unreachable(h.name) and not self.seen.stopped(h.name) for h in self.spec.hosts
+        )
         keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if silent and not self.blank else None
         return step(
             self.called("nodes"),
@@ -507,16 +510,21 @@ class _Plan:
 
     def report(self, orders: Sequence[pulumi.Resource]) -> None:
         """Everything else done, the update fails for the hosts that it could not reach."""
-        silent = [
-            f"{failure.name}: {failure.cause}. {failure.remedy}"
-            for failure in self.seen.hosts.values()
-            if isinstance(failure, HostUnreachable)
-            and failure.kind not in (Kind.LOST, Kind.STOPPED)
-        ]
+        # What fails together is one line: a hypervisor takes its guests with it.
+        silent: dict[tuple[str, str], list[str]] = {}
+        for failure in self.seen.hosts.values():
+            if isinstance(failure, HostUnreachable) and failure.kind not in (
+                Kind.LOST,
+                Kind.STOPPED,
+            ):
+                silent.setdefault((failure.cause, failure.remedy), []).append(failure.name)
         if silent:
             local.Command(
                 self.called("unreachable"),
                 create="cat >&2; exit 1",
-                stdin="\n".join(silent) + "\n",
+                stdin="".join(
+                    f"{', '.join(names)}: {cause}. {remedy}\n"
+                    for (cause, remedy), names in silent.items()
+                ),
                 opts=self.child(*orders),
             )

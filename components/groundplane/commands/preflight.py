@@ -33,7 +33,7 @@ def preflight(stack: str | None, as_json: bool) -> None:
     for notice in spec.notices:
         click.echo(f"{notice}\n", err=True)
     seen = look_around(spec)
-    findings = check(spec.cluster, spec.hosts, seen, of_sources(spec))
+    findings = check(spec.cluster, spec.hosts, seen, of_sources(spec, seen))
     if as_json:
         click.echo(json.dumps(document(spec.stack, seen, findings), indent=2))
     elif findings and sys.stdout.isatty():

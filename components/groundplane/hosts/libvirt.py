@@ -11,7 +11,8 @@ import pulumi
 from pulumi_command import remote
 
 from groundplane.catalogue import with_mirror
-from groundplane.preflight import ERROR, NOTE, WARNING, Finding, gib
+from groundplane.errors import GroundplaneError
+from groundplane.preflight import ERROR, NOTE, WARNING, Finding, gib, known
 from groundplane.registry import host_source
 from groundplane.remote import guests
 from groundplane.remote.connect import HostUnreachable, Kind
@@ -68,9 +69,9 @@ class LibvirtHosts(pulumi.ComponentResource):
         return {host.name: _planned(spec, host, seen) for host in _guests(spec)}
 
     @staticmethod
-    def check(spec: Spec) -> list[Finding]:
+    def check(spec: Spec, seen: Observation) -> list[Finding]:
         """What stands in the way on the hypervisors; errors keep everything from beginning."""
-        return list(_findings(spec, look(spec)))
+        return list(_findings(spec, look(spec), known(seen)))
 
     # ---- resources -------------------------------------------------------------------------------
 
@@ -114,10 +115,27 @@ class LibvirtHosts(pulumi.ComponentResource):
             instance=host.name,
             deletes=True,
         )
-        key = planned.host_key if planned.key_is_known else made.stdout.apply(str.strip)
+        key = planned.host_key if planned.key_is_known else made.stdout.apply(_key_told)
         found = host.model_copy(update={"host_key": key})
         self.hosts[host.name] = found
         return found, made
+
+
+class RefusedError(GroundplaneError, pulumi.RunError):
+    """A `GroundplaneError` that Pulumi shows as it is: of a RunError it prints no traceback."""
+
+
+def _key_told(stdout: str) -> str:
+    """A guest's key. Never none: a connection without one would be checked against nothing."""
+    key = stdout.strip()
+    if not key:
+        raise RefusedError(
+            "the step machine",
+            "it told no host key",
+            "Without it anyone on the network can pose as the guest",
+            "Look at /var/log/groundplane on the hypervisor, then run the same again.",
+        )
+    return key
 
 
 def _hypervisors(spec: Spec) -> list[Hypervisor]:
@@ -310,24 +328,46 @@ def public_key(host: Host) -> str:
 # ---- the checks ---------------------------------------------------------------------------------
 
 
-def _findings(spec: Spec, seen: Observation) -> Iterator[Finding]:
+def _findings(spec: Spec, seen: Observation, nodes: set[str]) -> Iterator[Finding]:
     for hypervisor in _hypervisors(spec):
         found = seen.hosts[hypervisor.name]
         if isinstance(found, HostUnreachable):
-            yield _silent(spec, hypervisor, found)
+            yield _silent(spec, hypervisor, found, nodes)
             continue
         for name, severity, cause, remedy in _on(spec, hypervisor, found):
             yield Finding(hypervisor.name, name, severity, cause, remedy)
+    yield from _elsewhere(spec, seen)
 
 
-def _silent(spec: Spec, hypervisor: Hypervisor, failure: HostUnreachable) -> Finding:
-    """One finding for all that a hypervisor takes with it."""
+def _elsewhere(spec: Spec, seen: Observation) -> Iterator[Finding]:
+    """A guest is on one hypervisor: two of one address would take each other's packets."""
+    for host in _guests(spec):
+        for hypervisor in _hypervisors(spec):
+            found = seen.seen(hypervisor.name)
+            there = found.hypervisor.domains if found and found.hypervisor else {}
+            if hypervisor is not _hypervisor(spec, host) and domain(spec.stack, host.name) in there:
+                yield Finding(
+                    hypervisor.name,
+                    "moved",
+                    ERROR,
+                    f"{host.name} is here, and is to be on {_hypervisor(spec, host).name}",
+                    "Take it out of hosts, update, and then list it with the other hypervisor.",
+                )
+
+
+def _silent(
+    spec: Spec, hypervisor: Hypervisor, failure: HostUnreachable, nodes: set[str]
+) -> Finding:
+    """One finding for all that a hypervisor takes with it. Dead nodes hold up nothing."""
     names = [h.name for h in _guests(spec) if h.guest and h.guest.hypervisor == hypervisor.name]
     with_it = f"; with it {', '.join(names)}" if names else ""
-    severity = NOTE if failure.kind is Kind.LOST else ERROR
-    return Finding(
-        hypervisor.name, "hypervisor", severity, f"{failure.cause}{with_it}", failure.remedy
-    )
+    severity, remedy = ERROR, failure.remedy
+    if failure.kind is Kind.LOST:
+        severity = NOTE
+    elif failure.kind is Kind.UNREACHABLE and set(names) <= nodes:
+        severity = WARNING
+        remedy += " Until then its guests keep their old inputs, and everything else goes on."
+    return Finding(hypervisor.name, "hypervisor", severity, f"{failure.cause}{with_it}", remedy)
 
 
 def _on(spec: Spec, hypervisor: Hypervisor, seen: HostSeen) -> Iterator[tuple[str, Any, str, str]]:
