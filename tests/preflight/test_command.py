@@ -17,7 +17,7 @@ from groundplane.preflight import check
 
 def run(monkeypatch: pytest.MonkeyPatch, case: Mapping[str, Any], *arguments: str) -> Result:
     cluster, hosts, seen = build(case)
-    spec = SimpleNamespace(stack="lab", cluster=cluster, hosts=hosts)
+    spec = SimpleNamespace(stack="lab", cluster=cluster, hosts=hosts, notices=())
     monkeypatch.setattr(command, "load", lambda stack: spec)
     monkeypatch.setattr(command, "look_around", lambda spec: seen)
     monkeypatch.setattr(command, "of_sources", lambda spec, seen: [])

@@ -40,6 +40,7 @@ MANY: dict[str, Any] = {
 def run(monkeypatch: pytest.MonkeyPatch, case: Mapping[str, Any], *arguments: str) -> Result:
     arms = {"metal": arm("a", case), "vm": arm("b", case)}
     monkeypatch.setattr(command, "load", lambda stack: SimpleNamespace(stack=stack, hosts=stack))
+    monkeypatch.setattr(command, "reachable", lambda spec: spec)
     monkeypatch.setattr(command, "portraits", lambda of: [arms[stack].portrait for stack in of])
     monkeypatch.setattr(Own, "of", lambda spec: arms[spec.stack].own)
     words = ["metal", "vm", *arguments]
@@ -88,6 +89,7 @@ def test_hosts_that_are_not_seen(monkeypatch: pytest.MonkeyPatch, arguments: lis
     silent = (HostUnreachable("w1", Kind.UNREACHABLE, "no answer", "Look at it."),)
     spec = SimpleNamespace(stack="vm", hosts=[])
     monkeypatch.setattr(command, "load", lambda stack: spec)
+    monkeypatch.setattr(command, "reachable", lambda spec: spec)
     monkeypatch.setattr(
         command, "portraits", lambda _: [Portrait({}, {}), Portrait({}, {}, silent)]
     )

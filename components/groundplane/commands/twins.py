@@ -14,6 +14,7 @@ from rich.text import Text
 from groundplane.errors import GroundplaneError
 from groundplane.remote.portrait import Portrait, portraits
 from groundplane.spec import Spec, load
+from groundplane.survey import reachable
 from groundplane.twins import Arm, Class, Comparison, Difference, Own, compare
 
 COLOURS = {Class.BREAKING: "bold red", Class.TOLERABLE: "yellow", Class.INTENDED: "dim"}

@@ -79,6 +79,10 @@ async def _portraits(stacks: Sequence[Sequence[Host]]) -> list[Portrait]:
 
 
 async def _look(dial: Dial, host: Host, script: str) -> Answer | HostUnreachable:
+    if host.host_key is None:
+        return HostUnreachable(
+            host.name, Kind.STOPPED, "its machine is not there", "`pulumi up` makes it."
+        )
     control_plane = "1" if host.role == "control-plane" else ""
     words = {"NODE_ADDRESS": host.node_address, "API": control_plane}
     given = "".join(f"{name}={shlex.quote(value)}\n" for name, value in words.items())
