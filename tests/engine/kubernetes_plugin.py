@@ -22,6 +22,10 @@ async def create(call: provider.Call, inputs: Any) -> tuple[str | None, Any]:
     return None, {}
 
 
+async def update(call: provider.Call, inputs: Any, state: Any) -> Any:
+    return {}
+
+
 class Every(dict[str, provider.Resource]):
     """One and the same for every type."""
 
@@ -35,7 +39,7 @@ class Every(dict[str, provider.Resource]):
             check=lambda inputs: (inputs, {}),
             replaces=lambda path: path == "metadata.name",
             create=create,
-            update=None,
+            update=update,
         )
 
 
