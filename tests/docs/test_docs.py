@@ -34,11 +34,13 @@ PULUMI = {
     "cancel": set(),
     "config set": {"--secret"},
     "destroy": {"--stack"},
-    "preview": {"--diff", "--stack"},
+    "policy analyze": {"--file", "--policy-pack", "--policy-pack-config", "--stack"},
+    "preview": {"--diff", "--json", "--policy-pack", "--policy-pack-config", "--stack"},
     "refresh": {"--clear-pending-creates"},
+    "stack export": {"--file"},
     "stack init": set(),
     "stack output": {"--show-secrets"},
-    "up": {"--stack"},
+    "up": {"--policy-pack", "--policy-pack-config", "--stack"},
 }
 ELSEWHERE = {
     "cat", "ctr", "curl", "etcdctl", "ip", "journalctl", "kubeadm", "kubectl", "lab-ssh",
@@ -207,7 +209,7 @@ def test_steps_units_and_paths() -> None:
 
 def test_paths_of_the_repository() -> None:
     """A path in backticks that begins with one of our folders is there."""
-    folders = "components|lab|stacks|tests|examples|docs|benchmarks"
+    folders = "components|lab|stacks|tests|examples|docs|benchmarks|policies"
     for page in {page for page, _ in links()}:
         for path in re.findall(rf"`((?:{folders})/[^`\s]*)`", page.read_text()):
             if "STACK" in path or path == "stacks/Pulumi.metal.yaml":

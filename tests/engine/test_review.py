@@ -92,4 +92,5 @@ def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
         for state in (step.get("oldState"), step.get("newState")):
             for key in ("outputs", "sourcePosition", "stackTrace", "created", "modified"):
                 (state or {}).pop(key, None)
+            (state or {}).get("inputs", {}).pop("source", None)
     return {"steps": preview["steps"], "changeSummary": preview["changeSummary"]}
