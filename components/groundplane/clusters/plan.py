@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from groundplane.remote.observation import Observation
 from groundplane.spec import Cluster, Host, Spec
 
@@ -41,7 +43,6 @@ def wanted(spec: Spec) -> dict[str, Any]:
             "workers": cluster.kubernetes.workers,
         },
         "network": cluster.network,
-        "maxUnavailable": cluster.max_unavailable,
         # Always there: the step `secrets` brings the key, and the API server's flag is refused.
         "encryption": {"provider": "secretbox", "generation": cluster.encryption_generation},
         "audit": _audit(cluster),
@@ -64,7 +65,7 @@ def site(hosts: Sequence[Host], cluster: Cluster) -> dict[str, Any]:
         },
         "podCidrs": cluster.pod_cidrs,
         "serviceCidrs": cluster.service_cidrs,
-        "settings": {name: _digest(getattr(cluster, name)) for name in SETTINGS},
+        "settings": {to_camel(name): _digest(getattr(cluster, name)) for name in SETTINGS},
     }
 
 
