@@ -265,25 +265,20 @@ def judge(rule: Rule, resources: Sequence[Resource], given: Settings | None = No
     verdict = Verdict(rule)
     seen = [r for r in resources if rule.concerns(r) and not _exempt(r, settings["exempt"])]
     if rule.each is None:
-        _judge(verdict, None, rule.check(seen, settings))
+        for found in _guarded(verdict, None, rule.check(seen, settings)):
+            verdict.found.append(found)
         return verdict
     for resource in seen:
-        for part in _parts(verdict, resource, rule.each):
-            _judge(verdict, resource, rule.check(part, settings))
+        for part in _guarded(verdict, resource, rule.each(resource)):
+            for what in _guarded(verdict, resource, rule.check(part, settings)):
+                verdict.found.append((resource, what))
     return verdict
 
 
-def _parts(verdict: Verdict, resource: Resource, each: Each) -> Iterator[View]:
+def _guarded(verdict: Verdict, resource: Resource | None, run: Iterator[Any]) -> Iterator[Any]:
+    """What a function of a rule yields, up to where it comes upon what is not known, or falls."""
     try:
-        yield from each(resource)
-    except NotKnownError as error:
-        verdict.unknown.append(f"{error.path} of {resource}")
-
-
-def _judge(verdict: Verdict, resource: Resource | None, check: Iterator[Any]) -> None:
-    try:
-        for found in check:
-            verdict.found.append((resource, found) if resource else found)
+        yield from run
     except NotKnownError as error:
         verdict.unknown.append(f"{error.path} of {resource}" if resource else error.path)
     except Exception as error:

@@ -6,16 +6,17 @@ A case in cases/AREA.yaml has `rule`, `case`, `type` and `props` of a resource (
 
 from __future__ import annotations
 
+import ast
 import copy
-import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from policy_support import CASES, examples, read, resources, settings
+from policy_support import CASES, PACK, examples, read, resources, settings
 
 from rules import all_rules
-from rules.rule import ADVISORY, UNKNOWN, Found, NotKnownError, Rule, Secret, View, judge, rule
+from rules.rule import ADVISORY, UNKNOWN, Found, NotKnownError, Resource, Secret, View, judge, rule
 
 RULES = {rule.name: rule for rule in all_rules()}
 EXAMPLES = examples()
@@ -170,6 +171,22 @@ def test_a_rule_that_falls_says_so_and_no_value() -> None:
     assert "hunter2" not in second
 
 
+def test_so_does_one_that_falls_while_it_looks_for_its_parts() -> None:
+    def parts(resource: Resource) -> Iterator[View]:
+        yield resource.props
+        raise ValueError("hunter2")
+
+    @rule(ADVISORY, on=("kubernetes:core/v1:Pod",), remedy="", each=parts)
+    def falls(pod: View, settings: object) -> Found:
+        """Falls."""
+        yield "seen before it fell"
+
+    ((_, message),) = judge(falls, resources([POD])).violations
+    assert "seen before it fell" in message
+    assert "ValueError at test_rules.py" in message
+    assert "hunter2" not in message
+
+
 def test_a_part_that_is_not_known_hides_no_other() -> None:
     props = {
         "spec": {
@@ -208,8 +225,6 @@ def test_views() -> None:
 
 
 def test_sources_lead_to_the_rules() -> None:
-    from policy_support import PACK
-
     for each in RULES.values():
         file, line = each.source.split(":")
         text = (PACK / file).read_text().splitlines()
@@ -222,4 +237,24 @@ def test_rules_are_documented() -> None:
         assert each.why, each.name
         assert all("description" in schema for schema in each.settings.values())
         assert all("default" in schema for schema in each.settings.values())
-    assert dataclasses.is_dataclass(Rule)
+
+
+def test_the_pack_can_be_copied() -> None:
+    """Rules import the standard library and each other; the SDK is for the analyzer alone."""
+    allowed = {"__future__", "rules", *sys.stdlib_module_names}
+    for path in PACK.glob("**/*.py"):
+        if ".venv" in path.parts:
+            continue
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        own = set() if path.parent.name == "rules" else {"analyzer", "pulumi_policy"}
+        assert imported <= allowed | own, path
