@@ -84,7 +84,8 @@ def _tell(verdict: Verdict, report: Callable[..., None]) -> None:
 def plain(value: Any) -> Any:
     """A value without the SDK's wrappers: dicts, lists, scalars, and marks of our own."""
     if isinstance(value, secret.Secret):
-        return Secret(plain(value.value))
+        inner = plain(value.value)
+        return inner if isinstance(inner, Secret) else Secret(inner)
     if isinstance(
         value,
         proxy._DictProxy | proxy._ListProxy | secret._DictSecretsProxy | secret._ListSecretsProxy,

@@ -49,11 +49,15 @@ def case(rule: str, side: str) -> dict[str, Any]:
     return {"rule": rule, "resources": given, "settings": settings(example, side)}
 
 
-COMMAND = "command:local:Command"
+# (rule, properties of a command, what is found): "" where it could not be checked.
 OTHERS = [
-    ("a secret that is not known", COMMAND, {"create": Secret(Unknown())}, "create is, or holds"),
-    ("not known", COMMAND, {"create": Unknown()}, ""),
-    ("redacted in a state", COMMAND, {"create": REDACTED}, "create is, or holds"),
+    ("no-secrets-in-commands", {"create": Secret(Unknown())}, "create is, or holds"),
+    ("no-secrets-in-commands", {"create": Unknown()}, ""),
+    ("no-secrets-in-commands", {"create": REDACTED}, "create is, or holds"),
+    ("host-keys-checked", {"connection": Secret(Unknown())}, ""),
+    ("host-keys-checked", {"connection": REDACTED}, ""),
+    ("host-keys-checked", {"connection": Secret(REDACTED)}, ""),
+    ("host-keys-checked", {"connection": Secret({"hostKey": ""})}, "connection.hostKey is missing"),
 ]
 
 
@@ -63,11 +67,11 @@ def test_examples_and_marks() -> None:
     cases = [case(rule, side) for rule, side in sides]
     cases += [
         {
-            "rule": "no-secrets-in-commands",
-            "resources": [{"type": kind, "props": wire(props)}],
+            "rule": rule,
+            "resources": [{"type": "command:remote:Command", "props": wire(props)}],
             "settings": {},
         }
-        for _, kind, props, _ in OTHERS
+        for rule, props, _ in OTHERS
     ]
     answer = run(cases)
     assert answer["policies"] == {r.name: [r.summary, r.level] for r in all_rules()}
@@ -79,11 +83,11 @@ def test_examples_and_marks() -> None:
         else:
             (message,) = verdict["said"]
             assert EXAMPLES[rule]["finds"] in message
-    for (what, _, _, words), verdict in zip(OTHERS, verdicts[len(sides) :], strict=True):
+    for (rule, props, words), verdict in zip(OTHERS, verdicts[len(sides) :], strict=True):
         if words:
-            assert words in verdict["said"][0], what
+            assert words in verdict["said"][0], (rule, props)
         else:
-            assert verdict["said"] == []
+            assert verdict["said"] == [], (rule, props)
             assert "could not be checked in this preview" in verdict["unknown"]
 
 
