@@ -34,7 +34,7 @@ check: .venv  ## Style, types, imports and shell scripts
 	shellcheck -x $$(grep -rlE '^#!.*(ba)?sh' $(SCRIPTS) lab benchmarks .ci --include='*' --exclude='*.py')
 
 .PHONY: test
-test: .venv  ## Everything that needs no machines
+test: .venv policies/.venv  ## Everything that needs no machines
 	@command -v nft >/dev/null || lab/install-packages nftables
 	$(BIN)/pytest -q -n auto -m "not lab and not e2e and not engine"
 
@@ -52,7 +52,7 @@ e2e-all: parts  ## The same, with upgrades, five control planes and restores (tw
 	$(BIN)/pytest -q -m "lab or e2e"
 
 .PHONY: conformance
-conformance: .venv  ## The lab's engine: stand-ins, and official plugins where there are any
+conformance: .venv policies/.venv  ## The lab's engine: stand-ins, and official plugins where there are any
 	$(BIN)/pytest -q tests/engine
 
 .PHONY: bench
@@ -65,6 +65,9 @@ lock:  ## Pin the newest versions that pyproject.toml allows
 	.lab/pip-tools/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 	  --extra dev -o requirements.lock pyproject.toml requirements.in
+	.lab/pip-tools/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  -o policies/requirements.txt policies/requirements.in
 
 # Made anew in one go: a half-made one carries no stamp.
 .venv: .venv/stamp
@@ -76,4 +79,12 @@ lock:  ## Pin the newest versions that pyproject.toml allows
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip --quiet --disable-pip-version-check install --require-hashes -r requirements.lock
 	@$(BIN)/pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The policy pack's own: its SDK and the project want different versions of protobuf.
+policies/.venv: policies/.venv/stamp
+policies/.venv/stamp: policies/requirements.txt | .venv
+	@echo "making policies/.venv"
+	@.venv/bin/python -m venv --clear policies/.venv
+	@policies/.venv/bin/pip --quiet --disable-pip-version-check install --require-hashes -r $<
 	@touch $@

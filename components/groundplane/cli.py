@@ -11,9 +11,11 @@ from groundplane.errors import GroundplaneError
 # A command's module is imported when it is called: --help and completion stay quick.
 COMMANDS = {
     "init": "write a stack: hosts, their keys, the cluster's place",
+    "policies": "list the rules of a policy pack",
     "preflight": "look at all hosts and say what stands in the way",
     "reset": "take everything of ours off hosts, whatever state they are in",
     "restore": "rebuild a cluster from a snapshot, or from the one control plane that is left",
+    "review": "say what a preview would disturb, remove and replace",
     "schema": "print the JSON schema of the files that you write",
     "snapshots": "list what there is to restore from",
     "twins": "say whether two clusters are alike enough to be compared",

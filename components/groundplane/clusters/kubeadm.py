@@ -12,6 +12,7 @@ import pulumi
 from pulumi_command import local, remote
 
 from groundplane.clusters import data
+from groundplane.clusters.plan import observed, wanted
 from groundplane.clusters.teardown import teardown
 from groundplane.errors import GroundplaneError
 from groundplane.hosts import HostSource
@@ -58,13 +59,14 @@ class KubeadmCluster(pulumi.ComponentResource):
         sources: Sequence[HostSource] = (),
     ):
         """`sources` make those hosts that are guests."""
-        super().__init__("groundplane:index:KubeadmCluster", name, None, opts)
+        super().__init__("groundplane:index:KubeadmCluster", name, {"plan": wanted(spec)}, opts)
         # What is registered lives to the program's end, and Python's collector would walk through
         # all of it again and again: half of the time for 100 hosts (docs/performance.md).
         gc.freeze()
         if 0 < gc.get_threshold()[0] < OBJECTS:
             gc.set_threshold(OBJECTS)
-        plan = _Plan(self, name, spec, survey(spec), sources)
+        seen = survey(spec)
+        plan = _Plan(self, name, spec, seen, sources)
 
         # First, so that everything else is deleted with it when the whole cluster goes.
         plan.undo = teardown(name, spec, plan.child())
@@ -116,7 +118,12 @@ class KubeadmCluster(pulumi.ComponentResource):
         self.nodes = pulumi.Output.from_input({h.name: h.node_address for h in spec.hosts})
         self.identity = pulumi.Output.secret(founded.stdout)
         self.register_outputs(
-            {"endpoint": self.endpoint, "nodes": self.nodes, "kubeconfig": self.kubeconfig}
+            {
+                "endpoint": self.endpoint,
+                "nodes": self.nodes,
+                "kubeconfig": self.kubeconfig,
+                "plan": {**wanted(spec), "observed": observed(seen)},
+            }
         )
 
 

@@ -1,0 +1,121 @@
+"""A cluster's plan: what it is to be and what it is, as plain data for policies to judge.
+
+The cluster registers what is wanted as its inputs, which an unchanged program leaves as they are.
+What was observed changes by itself, so it stands among the outputs, of which no preview speaks.
+Nothing here is secret: policies may say all of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from groundplane.remote.observation import Observation
+from groundplane.spec import Cluster, Host, Spec
+
+__all__ = ["observed", "site", "wanted"]
+
+# What is equal wherever a platform stands; twins are compared by it.
+SETTINGS = (
+    "kubernetes",
+    "containerd",
+    "network",
+    "domain",
+    "kubelet",
+    "api_server",
+    "controller_manager",
+    "scheduler",
+    "kube_proxy",
+    "audit",
+)
+
+
+def wanted(spec: Spec) -> dict[str, Any]:
+    """The cluster as it is described; under the keys of the configuration, where it has them."""
+    cluster = spec.cluster
+    return {
+        "stack": spec.stack,
+        **site(spec.hosts, cluster),
+        "kubernetes": {
+            "version": cluster.kubernetes.version,
+            "workers": cluster.kubernetes.workers,
+        },
+        "network": cluster.network,
+        # Always there: the step `secrets` brings the key, and the API server's flag is refused.
+        "encryption": {"provider": "secretbox", "generation": cluster.encryption_generation},
+        "audit": _audit(cluster),
+        "backup": _backup(cluster),
+        "protect": cluster.protect,
+    }
+
+
+def site(hosts: Sequence[Host], cluster: Cluster) -> dict[str, Any]:
+    """What two sites of one platform are compared by: their places, which must differ, and their
+    settings, which must not."""
+    endpoint = cluster.endpoint
+    return {
+        "name": cluster.name,
+        "hosts": {host.name: _host(host) for host in hosts},
+        "endpoint": {
+            "mode": endpoint.mode,
+            "address": endpoint.address,
+            "port": endpoint.port,
+        },
+        "podCidrs": cluster.pod_cidrs,
+        "serviceCidrs": cluster.service_cidrs,
+        "settings": {to_camel(name): _digest(getattr(cluster, name)) for name in SETTINGS},
+    }
+
+
+def _host(host: Host) -> dict[str, Any]:
+    return {
+        "role": host.role,
+        "address": host.node_address,
+        "failureDomain": host.failure_domain or "",
+        "state": host.state,
+    }
+
+
+def _digest(setting: Any) -> str:
+    plain = setting.model_dump() if hasattr(setting, "model_dump") else setting
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _audit(cluster: Cluster) -> str:
+    """The level; of a policy of the user's own, the highest that it names."""
+    if cluster.audit.policy is None:
+        return cluster.audit.level
+    rules = cluster.audit.policy.get("rules") or []
+    levels = ["None", "Metadata", "Request", "RequestResponse"]
+    named = [rule.get("level") for rule in rules if isinstance(rule, dict)]
+    return max((name for name in named if name in levels), key=levels.index, default="None").lower()
+
+
+def _backup(cluster: Cluster) -> dict[str, Any]:
+    if cluster.backup is None:
+        return {}
+    target = cluster.backup.target
+    kind = "" if target is None else "ssh" if target.ssh else "s3"
+    return {"schedule": cluster.backup.schedule, "keep": cluster.backup.keep, "target": kind}
+
+
+def observed(seen: Observation) -> dict[str, Any]:
+    """The cluster as it was found: etcd's members, the Nodes, the hosts that did not answer."""
+    return {
+        "members": {
+            member.name or member.id: {"healthy": member.healthy is True, "learner": member.learner}
+            for member in seen.members
+        },
+        "nodes": {
+            node.name: {
+                "version": node.version,
+                "ready": node.ready,
+                "controlPlane": node.control_plane,
+            }
+            for node in seen.nodes
+        },
+        "silent": sorted(name for name in seen.hosts if seen.unreachable(name)),
+    }

@@ -1,0 +1,104 @@
+"""A cluster's plan: what policies are told of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+from support.seen import blank, standing
+from support.specs import host, hosts, spec
+
+from groundplane.clusters.plan import observed, site, wanted
+from groundplane.spec import Audit, Backup, SshTarget, Target
+from rules import all_rules
+from rules.control_planes import KEYS
+from rules.rule import Resource, View, judge
+
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJf6nD1a9m8hS7YJxkqo1x0B0E4g0m8w7i8Wm3k5y2V"
+RULES = {rule.name: rule for rule in all_rules()}
+
+
+def test_what_is_wanted(snapshot: Any) -> None:
+    assert json.dumps(wanted(spec(hosts(1, 1))), indent=2) == snapshot
+
+
+def test_it_has_what_the_pack_asks_for() -> None:
+    assert wanted(spec()).keys() >= set(KEYS)
+
+
+def test_it_holds_no_secret_and_no_login() -> None:
+    target = SshTarget(
+        address="192.0.2.7", user="someone", key="/secret/key", host_key=KEY, path="/b"
+    )
+    made = spec(
+        hosts(key="/secret/own"),
+        backup=Backup(recipient=PEM, target=Target(ssh=target)),
+    )
+    text = json.dumps(wanted(made))
+    assert '"target": "ssh"' in text
+    assert not [
+        word for word in ("someone", "/secret", "AAAA", "MIIB", '192.0.2.7"') if word in text
+    ]
+
+
+def test_an_address_may_be_an_output() -> None:
+    """As of a machine that is yet to be made."""
+    address = pulumi.Output.from_input("192.0.2.99")
+    machine = host("cp1", "192.0.2.11", "control-plane").model_copy(
+        update={"node_address": address}
+    )
+    assert site([machine], spec().cluster)["hosts"]["cp1"]["address"] is address
+
+
+LOGS = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy"}
+
+
+@pytest.mark.parametrize(
+    ("audit", "level"),
+    [
+        (Audit(), "metadata"),
+        (Audit(level="none"), "none"),
+        (Audit(policy={**LOGS, "rules": [{"level": "None"}, {"level": "Request"}]}), "request"),
+        (Audit(policy={**LOGS, "rules": [{"level": "None"}]}), "none"),
+    ],
+)
+def test_audit(audit: Audit, level: str) -> None:
+    assert wanted(spec(audit=audit))["audit"] == level
+
+
+def test_settings_are_compared_by_digests() -> None:
+    one, other = (wanted(spec(kubelet=k))["settings"] for k in ({}, {"maxPods": 200}))
+    assert {name for name in one if one[name] != other[name]} == {"kubelet"}
+
+
+def test_what_was_observed() -> None:
+    assert observed(blank(spec())) == {"members": {}, "nodes": {}, "silent": []}
+    seen = observed(standing(spec(), dead=["cp3"]))
+    assert seen["members"]["cp1"] == {"healthy": True, "learner": False}
+    assert seen["members"]["cp3"] == {"healthy": False, "learner": False}
+    assert seen["nodes"]["w1"] == {"version": "1.36.4", "ready": True, "controlPlane": False}
+    assert seen["silent"] == ["cp3"]
+
+
+def test_rules_read_it() -> None:
+    """The product's plan, as it is: a dead member is replaced, and then a second one goes."""
+
+    def found(machines: Any, **how: Any) -> list[str]:
+        made = spec(machines)
+        plan = {**wanted(made), "observed": observed(standing(made, **how))}
+        cluster = Resource("groundplane:index:KubeadmCluster", "metal", "urn", View({"plan": plan}))
+        return [
+            m
+            for name in ("quorum-kept", "version-skew")
+            for _, m in judge(RULES[name], [cluster]).violations
+        ]
+
+    one, two, three, four, five = hosts(5, 0)
+    assert found([one, two, three]) == []
+    assert found([one, two, four], new=["cp4"], gone=[three]) == []
+    (message,) = found([one, four, five], new=["cp4", "cp5"], gone=[two, three])
+    assert "1 of 3 members of etcd serve" in message
+    assert "cp2 and cp3 would leave in one change" in message
