@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,18 @@ def from_pulumi_config(folder: Path) -> Spec:
         return _build(stack, folder, document, given, [])
     except SpecError as error:
         raise RefusedError(error.findings) from None
+
+
+def from_values(
+    source: str, stack: str, folder: Path, values: Mapping[str, Any], secrets: Mapping[str, Any]
+) -> Spec:
+    """The specification that a program gives as plain values, with the keys of a stack's file.
+
+    `source` names it in errors; `folder` is where the paths in it begin; `secrets` are Outputs, by
+    the keys of SECRETS. Raises SpecError with all findings.
+    """
+    document = Document(source, values)
+    return _checked(stack, folder, values, lambda at: document, secrets, [])
 
 
 def stack_folder(start: Path | None = None) -> Path:
@@ -209,10 +221,25 @@ def _build(
             parts.append(_sorted_out(document, own, findings))
         except SpecError as error:
             raise SpecError([*findings, *error.findings]) from None
-    merged = _over(parts[0], parts[1])
+
+    def home(at: Location) -> Document:
+        return _document(at, platform, site)
+
+    return _checked(stack, folder, _over(parts[0], parts[1]), home, secrets, findings)
+
+
+def _checked(
+    stack: str,
+    folder: Path,
+    merged: Mapping[str, Any],
+    home: Callable[[Location], Document],
+    secrets: Mapping[str, Any],
+    findings: list[Finding],
+) -> Spec:
+    """A whole specification's values, checked and filled in; `home` is where each came from."""
 
     def finding(problem: Problem) -> Finding:
-        document = _document(problem.at, platform, site)
+        document = home(problem.at)
         text = place(problem.at, merged.get("hosts") or [])
         return Finding(
             f"{document.at(problem.at)}: {text}", problem.what, problem.why, problem.remedy
@@ -244,7 +271,7 @@ def _build(
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
-    found.sort(key=lambda problem: _document(problem.at, platform, site).line(problem.at))
+    found.sort(key=lambda problem: home(problem.at).line(problem.at))
     findings += [finding(problem) for problem in found]
     if findings:
         raise SpecError(findings)
