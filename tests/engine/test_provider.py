@@ -16,6 +16,7 @@ import yaml
 from engine_harness import Stack
 from support.specs import KEY
 
+from groundplane.graph import graph
 from groundplane.provider import generate
 
 PLUGIN = Path(__file__).parents[2] / "plugin"
@@ -105,6 +106,17 @@ def test_a_program_is_previewed(plain_stack: Stack, blank_plugin: Path) -> None:
     made = {name for name, verb in outcome.steps.items() if verb == "create"}
     assert {f"metal-{step}" for step in STEPS} | {"metal", "addon"} <= made
     assert "canary-secret" not in outcome.text
+
+
+def test_the_preview_is_drawn(plain_stack: Stack, blank_plugin: Path) -> None:
+    """By `groundplane graph`, from what the engine prints: what waits for the component too."""
+    write(plain_stack, project(blank_plugin))
+    plain_stack.write(PROGRAM.format(inputs=json.dumps({"hosts": HOSTS, "cluster": CLUSTER})))
+    text = plain_stack.cli("preview", "--json")
+    shown = graph(json.JSONDecoder().raw_decode(text[text.index("{") :])[0])
+    assert shown.lanes == ["metal", "cp1", "w1", "program"]
+    (addon,) = [urn for urn, step in shown.steps.items() if step.name == "addon"]
+    assert "metal-nodes" in [shown.steps[urn].name for urn in shown.after[addon]]
 
 
 def test_an_error_is_shown_as_it_is(plain_stack: Stack) -> None:
