@@ -55,6 +55,17 @@ e2e-all: parts  ## The same, with upgrades, five control planes and restores (tw
 conformance: .venv policies/.venv  ## The lab's engine: stand-ins, and official plugins where there are any
 	$(BIN)/pytest -q tests/engine
 
+.PHONY: docs
+docs: .venv  ## The documentation as a site in build/site; a broken link ends it
+	@$(BIN)/python docs/site.py build/pages
+	$(BIN)/zensical build --strict
+
+.PHONY: dist
+dist: .venv  ## A release in dist/: wheel, source and bill of materials
+	@rm -rf dist && mkdir dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python release/sbom.py dist
+
 .PHONY: bench
 bench: .venv  ## Measure it, and write docs/performance.md (as root, an hour)
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -1,4 +1,4 @@
-"""What the package promises as a whole: its public names, what it costs, what travels with it."""
+"""What the package promises as a whole: its public names, and what it costs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import ast
 import importlib
 import inspect
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from pkgutil import walk_packages
 
@@ -119,31 +117,3 @@ def test_imports_point_one_way() -> None:
         env={**os.environ, "PYTHONPATH": f"{ROOT.parent}:{CHECKOUT}"},
     )
     assert done.returncode == 0, done.stdout
-
-
-# ---- what travels ----------------------------------------------------------------------------
-
-
-def test_a_wheel_holds_all_that_is_no_python(tmp_path: Path) -> None:
-    """An editable installation would hide a file that is missing from the package's data."""
-    for name in ("components", "pyproject.toml", "README.md"):
-        here, there = CHECKOUT / name, tmp_path / name
-        if here.is_dir():
-            shutil.copytree(here, there, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-        else:
-            shutil.copy(here, there)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "wheel", "."],
-        cwd=tmp_path,
-        capture_output=True,
-        check=True,
-    )
-    (wheel,) = (tmp_path / "wheel").glob("*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
-    ours = {
-        path.relative_to(ROOT.parent).as_posix()
-        for path in ROOT.rglob("*")
-        if path.is_file() and not any(p.startswith((".", "__py")) for p in path.parts[-3:])
-    }
-    assert ours - inside == set()
-    assert "groundplane/py.typed" in inside

@@ -34,6 +34,8 @@ PULUMI = {
     "cancel": set(),
     "config set": {"--secret"},
     "destroy": {"--stack"},
+    "package add": set(),
+    "package get-schema": set(),
     "policy analyze": {"--file", "--policy-pack", "--policy-pack-config", "--stack"},
     "preview": {"--diff", "--json", "--policy-pack", "--policy-pack-config", "--stack"},
     "refresh": {"--clear-pending-creates"},

@@ -71,6 +71,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         pulumi.runtime.set_all_config(settings)
         monkeypatch.setattr(kubeadm, "survey", blank)
         monkeypatch.setattr(pulumi, "export", exported.__setitem__)
+        monkeypatch.syspath_prepend(folder)
 
         @pulumi.runtime.test
         def program() -> None:  # returns once everything is registered
@@ -112,3 +113,50 @@ def test_ha(run: Run, tmp_path: Path) -> None:
     batch = engine.data("ha-nodes")["nodes"]["rack2-n2"]
     assert batch["taints"][0]["key"] == "example.org/dedicated"
     assert batch["labels"]["topology.kubernetes.io/zone"] == "rack2"
+
+
+def test_addon(run: Run) -> None:
+    """A team's component comes when all nodes are Ready, and its access stays a secret."""
+    order: list[str] = []
+    keep = Engine.new_resource
+
+    def new_resource(self: Engine, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        order.append(args.name)
+        return keep(self, args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "new_resource", new_resource)
+        engine, exported = run("addon", "dev", {})
+    assert set(exported) == {"kubeconfig"}
+    assert order.index("team-nodes") < order.index("hello-objects") < order.index("hello-rollout")
+    made = engine.made["hello-objects"].inputs
+    kinds = [found["kind"] for found in json.loads(made["stdin"])["items"]]
+    assert kinds == ["Deployment", "Service"]
+    for name in ("hello-objects", "hello-rollout"):
+        commands = {k: v for k, v in engine.made[name].inputs.items() if k in ("create", "delete")}
+        assert not any("identity" in text for text in commands.values())
+
+
+def test_automation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program that it hands to Pulumi, and what it asks of Pulumi."""
+    example = runpy.run_path(str(EXAMPLES / "automation" / "__main__.py"))
+    engine, exported, asked = Engine(), {}, []
+    monkeypatch.setattr(kubeadm, "survey", blank)
+    monkeypatch.setattr(pulumi, "export", exported.__setitem__)
+
+    class Stack:
+        def __init__(self, name: str, project: str, program: Callable[[], None]) -> None:
+            asked.append((project, name))
+            self.program = program
+
+        def preview(self, **options: Any) -> None:
+            mocks.set_mocks(engine, project="automation", stack="dev", preview=True)
+            pulumi.runtime.test(self.program)()
+
+    monkeypatch.setattr(pulumi.automation, "create_or_select_stack", Stack)
+    example["main"]("preview", "dev")
+    assert asked == [("automation", "dev")]
+    assert set(exported) == {"endpoint", "kubeconfig"}
+    assert {"team-bootstrap", "team-n1-node", "team-n2-node", "team-nodes"} <= set(engine.made)
+    with pytest.raises(SystemExit, match="the Pulumi CLI on the PATH"):
+        example["main"]("install", "dev")

@@ -46,10 +46,6 @@ class KubeadmCluster(pulumi.ComponentResource):
     identity: pulumi.Output[str]
     """What `groundplane restore` needs to rebuild the cluster from a snapshot; a secret. JSON:
     {cluster, identity: {path: text}}."""
-    api_ready: pulumi.Resource
-    """Once it is there the API answers: a pod network may come."""
-    nodes_ready: pulumi.Resource
-    """Once it is there all nodes are Ready: anything may come."""
 
     def __init__(
         self,
@@ -110,8 +106,12 @@ class KubeadmCluster(pulumi.ComponentResource):
 
         gone = plan.let_go()
         config = plan.kubeconfig(founded, controls[:1])
-        self.api_ready = config
-        self.nodes_ready = plan.nodes([*controls, *workers, *gone, config])
+        # Annotated here, since on the class they would be outputs to the provider's analyzer, which
+        # knows no resource without a type of its own.
+        self.api_ready: pulumi.Resource = config
+        """Once it is there the API answers: a pod network may come."""
+        self.nodes_ready: pulumi.Resource = plan.nodes([*controls, *workers, *gone, config])
+        """Once it is there all nodes are Ready: anything may come."""
         plan.report([self.nodes_ready])
         self.endpoint = pulumi.Output.from_input(spec.cluster.endpoint.url)
         self.kubeconfig = pulumi.Output.secret(config.stdout)

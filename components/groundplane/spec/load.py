@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,9 @@ SECRETS = {
 """Keys of the stack's configuration, below `groundplane:`, that hold secrets."""
 
 Reached = TypeVar("Reached", Host, Hypervisor)
+
+Beside = tuple[list[Finding], tuple[Finding, ...]]
+"""What collides with the stacks beside one, and what of them was not to be read."""
 
 SITE_KEYS = ("place", "hosts", "hypervisors", "guests", "cluster", "catalogue")
 """What a site holds: where it is, the machines, those that run virtual ones and what is equal for
@@ -85,6 +88,22 @@ def from_pulumi_config(folder: Path) -> Spec:
         return _build(stack, folder, document, given, [])
     except SpecError as error:
         raise RefusedError(error.findings) from None
+
+
+def from_values(
+    source: str, stack: str, folder: Path, values: Mapping[str, Any], secrets: Mapping[str, Any]
+) -> Spec:
+    """The specification that a program gives as plain values, with the keys of a stack's file.
+
+    `source` names it in errors; `folder` is where the paths in it begin; `secrets` are Outputs, by
+    the keys of SECRETS. Raises SpecError with all findings.
+    """
+    document = Document(source, values)
+
+    def alone(*_: Any) -> Beside:
+        return [], ()
+
+    return _checked(stack, folder, values, lambda at: document, alone, secrets, [])
 
 
 def stack_folder(start: Path | None = None) -> Path:
@@ -214,10 +233,34 @@ def _build(
             parts.append(_sorted_out(document, own, findings))
         except SpecError as error:
             raise SpecError([*findings, *error.findings]) from None
-    merged = _over(parts[0], parts[1])
+
+    def home(at: Location) -> Document:
+        return _document(at, platform, site)
+
+    def beside(hosts: list[Host], cluster: Cluster, where: str | None) -> Beside:
+        siblings, notices = _siblings(stack, folder, parts[0])
+        met = collisions(Site(stack, site, where, hosts, cluster), siblings)
+        return [each for _, each in sorted(met, key=lambda pair: site.line(pair[0]))], notices
+
+    return _checked(stack, folder, _over(parts[0], parts[1]), home, beside, secrets, findings)
+
+
+def _checked(
+    stack: str,
+    folder: Path,
+    merged: Mapping[str, Any],
+    home: Callable[[Location], Document],
+    beside: Callable[[list[Host], Cluster, str | None], Beside],
+    secrets: Mapping[str, Any],
+    findings: list[Finding],
+) -> Spec:
+    """A whole specification's values, checked and filled in.
+
+    `home` is where each came from, `beside` what collides with other stacks.
+    """
 
     def finding(problem: Problem) -> Finding:
-        document = _document(problem.at, platform, site)
+        document = home(problem.at)
         text = place(problem.at, merged.get("hosts") or [])
         return Finding(
             f"{document.at(problem.at)}: {text}", problem.what, problem.why, problem.remedy
@@ -254,18 +297,17 @@ def _build(
     hosts = [
         _resolve_keys(host, ("hosts", index), folder, found) for index, host in enumerate(hosts)
     ]
-    here = Site(stack, site, _place(merged, found), hosts, cluster)
+    where = _place(merged, found)
     hypervisors = [
         _resolve_keys(hypervisor, ("hypervisors", index), folder, found)
         for index, hypervisor in enumerate(hypervisors)
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
-    siblings, notices = _siblings(stack, folder, parts[0])
-    met = collisions(here, siblings)
-    found.sort(key=lambda problem: _document(problem.at, platform, site).line(problem.at))
+    met, notices = beside(hosts, cluster, where)
+    found.sort(key=lambda problem: home(problem.at).line(problem.at))
     findings += [finding(problem) for problem in found]
-    findings += [each for _, each in sorted(met, key=lambda pair: site.line(pair[0]))]
+    findings += met
     if findings:
         raise SpecError(findings)
     return Spec(stack, hosts, cluster, catalogue, hypervisors, notices)
