@@ -122,7 +122,7 @@ MUTATIONS = {
     ),
     "a download is not compared": Mutation(
         "lib.sh",
-        '[ "$(digest <"$part")" = "$sha256" ]',
+        'has_digest "$part" "$sum"',
         "true",
         "test_fetch.py::test_another_file_than_the_catalogue_names",
     ),
