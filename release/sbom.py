@@ -36,8 +36,8 @@ def bill() -> dict[str, Any]:
     pins = locked((CHECKOUT / "requirements.lock").read_text(encoding="utf-8"))
     for package in packages:
         digests = pins[normal(package["name"]), package["version"]]
-        package["hashes"] = [sha256(digest) for digest in digests]
-    document["components"] = packages + list(installed(product()))
+        package["hashes"] = [hashed(digest) for digest in digests]
+    document["components"] = [*packages, *installed(product()), *bootable(product())]
     document["dependencies"] = [
         {"ref": refs[name], "dependsOn": sorted(refs[need] for need in own)}
         for name, own in sorted(ways.items())
@@ -105,7 +105,7 @@ def installed(catalogue: Catalogue) -> Iterator[Component]:
                             "name": name,
                             "version": number,
                             "purl": f"pkg:generic/{part}/{name}@{number}?arch={arch}",
-                            "hashes": [sha256(file.sha256)],
+                            "hashes": [hashed(file.sha256)],
                             "externalReferences": [{"type": "distribution", "url": file.url}],
                             "properties": [
                                 {"name": "groundplane:on", "value": "host"},
@@ -115,8 +115,28 @@ def installed(catalogue: Catalogue) -> Iterator[Component]:
                         }
 
 
-def sha256(digest: str) -> dict[str, str]:
-    return {"alg": "SHA-256", "content": digest}
+def bootable(catalogue: Catalogue) -> Iterator[Component]:
+    """Every image that the catalogue can make guests from, for each processor."""
+    for name, image in catalogue.guest_images().items():
+        for arch in sorted({*image.sha256, *image.sha512}):
+            file = catalogue.guest_image(name, arch)
+            yield {
+                "type": "operating-system",
+                "bom-ref": f"{name}-{arch}",
+                "name": name,
+                "purl": f"pkg:generic/{name}?arch={arch}",
+                "hashes": [hashed(file.sha256)],
+                "externalReferences": [{"type": "distribution", "url": file.url}],
+                "properties": [
+                    {"name": "groundplane:on", "value": "guest"},
+                    {"name": "groundplane:arch", "value": arch},
+                ],
+            }
+
+
+def hashed(digest: str) -> dict[str, str]:
+    """A digest, whose length tells what it is."""
+    return {"alg": "SHA-256" if len(digest) == 64 else "SHA-512", "content": digest}
 
 
 def text() -> str:

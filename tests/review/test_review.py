@@ -1,5 +1,5 @@
-"""Reviews of previews/NAME.json, which the real engine made (tests/engine/test_review_engine.py), and of
-what such a preview might say, too."""
+"""Reviews of previews/NAME.json, which the real engine made (tests/engine/test_review_engine.py),
+and of what such a preview might say, too."""
 
 from __future__ import annotations
 

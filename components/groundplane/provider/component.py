@@ -14,6 +14,7 @@ from groundplane.clusters import kubeadm
 from groundplane.errors import GroundplaneError
 from groundplane.provider.inputs import KubeadmClusterInputs
 from groundplane.spec.load import SECRETS, from_values
+from groundplane.survey import sources
 
 __all__ = ["KubeadmCluster", "main", "provider"]
 
@@ -37,7 +38,10 @@ class KubeadmCluster(kubeadm.KubeadmCluster):
         given = whole_numbers(dict(args))
         secrets = {key: pulumi.Output.secret(given.pop(key)) for key in SECRETS if key in given}
         stack = pulumi.get_stack().rpartition("/")[2]
-        super().__init__(name, from_values(name, stack, Path.cwd(), given, secrets), opts)
+        spec = from_values(name, stack, Path.cwd(), given, secrets)
+        beside = pulumi.ResourceOptions(parent=opts.parent if opts else None)
+        hosts = [source(name, spec, beside) for source in sources(spec)]
+        super().__init__(name, spec, opts, hosts)
 
 
 def whole_numbers(value: Any) -> Any:

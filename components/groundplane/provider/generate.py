@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from groundplane.spec.load import SECRETS
-from groundplane.spec.models import Cluster, Host, Model
+from groundplane.spec.models import Cluster, Host, Hypervisor, Model
 from groundplane.spec.validate import model_in
 from groundplane.spec.values import OrOutput
 
@@ -65,6 +65,7 @@ def _inner_first() -> list[type[Model]]:
             found.append(model)
 
     visit(Host)
+    visit(Hypervisor)
     visit(Cluster)
     return found
 
@@ -87,6 +88,10 @@ def _whole() -> Iterator[str]:
     yield ""
     yield "    hosts: list[Host]"
     yield from _text("The machines, in the order in which control planes are changed.")
+    yield "    hypervisors: NotRequired[list[Hypervisor]]"
+    yield from _text("The machines that run those of the hosts that are guests.")
+    yield "    guests: NotRequired[Any]"
+    yield from _text("What holds for each guest; what a host's own `guest` says goes over it.")
     yield "    cluster: Cluster"
     yield from _text("What they are to become.")
     yield "    catalogue: NotRequired[str]"

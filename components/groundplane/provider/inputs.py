@@ -185,6 +185,54 @@ class Host(TypedDict):
     """`maintenance`: cordoned and drained, and left alone. `lost`: the machine is gone for good; nothing tries to reach it, and the cluster forgets it. One of present, maintenance, lost."""
 
 
+class Overcommit(TypedDict):
+    """How far guests may promise themselves more than the hypervisor has."""
+
+    cpu: NotRequired[float]
+    """The sum of the guests' `vcpus`, for each processor of the hypervisor."""
+    memory: NotRequired[float]
+    """The sum of the guests' memory, as a part of the hypervisor's."""
+
+
+class Hypervisor(TypedDict):
+    """A machine that runs guests, and is no node itself."""
+
+    name: str
+    """Its name, by which guests name it."""
+    address: Input[str]
+    """Where it answers SSH: an IP address or a DNS name."""
+    user: NotRequired[str]
+    """The user to log in as."""
+    port: NotRequired[int]
+    """The port of SSH."""
+    key: NotRequired[str]
+    """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
+    hostKey: Input[str]
+    """Its public key, as /etc/ssh/ssh_host_ed25519_key.pub on it holds it. Without it anyone on the network can pose as this hypervisor, and as all its guests."""
+    jump: NotRequired[Jump]
+    """The machine through which this one is reached, when it cannot be reached directly."""
+    sudo: NotRequired[bool]
+    """Whether commands run through `sudo`, which must not ask for a password. True unless the user is root."""
+    kind: NotRequired[str]
+    """What runs its guests."""
+    failureDomain: NotRequired[str]
+    """What fails together with it; its guests' unless they have one of their own."""
+    pool: NotRequired[str]
+    """The folder that holds images and the guests' disks."""
+    bridge: NotRequired[str]
+    """The bridge that its guests are attached to. It must exist."""
+    macvtap: NotRequired[str]
+    """In place of a bridge: the interface that its guests share. The hypervisor itself cannot reach them then."""
+    emulation: NotRequired[bool]
+    """Whether guests may run where KVM does not work: emulated, and ten times slower."""
+    overcommit: NotRequired[Overcommit]
+    """How far guests may promise themselves more than it has."""
+    allowTogether: NotRequired[bool]
+    """Whether it may run two control planes of one cluster, which are lost together with it."""
+    state: NotRequired[str]
+    """`lost`: the machine is gone for good, and nothing tries to reach it. Its guests are lost with it, and must say so. One of present, lost."""
+
+
 class Kubernetes(TypedDict):
     """The version of Kubernetes."""
 
@@ -409,6 +457,10 @@ class KubeadmClusterInputs(TypedDict):
 
     hosts: list[Host]
     """The machines, in the order in which control planes are changed."""
+    hypervisors: NotRequired[list[Hypervisor]]
+    """The machines that run those of the hosts that are guests."""
+    guests: NotRequired[Any]
+    """What holds for each guest; what a host's own `guest` says goes over it."""
     cluster: Cluster
     """What they are to become."""
     catalogue: NotRequired[str]
