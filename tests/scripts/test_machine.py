@@ -105,6 +105,12 @@ def test_the_private_half_of_its_key_is_nowhere_afterwards(hypervisor: Host) -> 
     assert not any(line in call for call in hypervisor.calls)
 
 
+def test_nobody_else_on_the_hypervisor_reads_its_disks(hypervisor: Host) -> None:
+    apply(hypervisor, disks=[{"name": "osd0", "size_gib": 100}])
+    for name in ("disk", "data-osd0"):
+        assert hypervisor.path(f"{FOLDER}/{name}.qcow2").stat().st_mode & 0o777 == 0o600
+
+
 def test_the_definition_knows_no_seed(hypervisor: Host) -> None:
     apply(hypervisor)
     assert "groundplane-seeds" in (hypervisor.root / "run/created.xml").read_text()

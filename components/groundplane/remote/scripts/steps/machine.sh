@@ -131,6 +131,8 @@ create_disk() {
   local path=$1 size=$2
   shift 2
   qemu-img create -q -f qcow2 "$@" "$path.new" "${size}G" || { rm -f "$path.new"; cannot_write "$path"; }
+  # libvirt gives it to the emulator's user; nobody else reads what is on a guest's disk.
+  chmod 0600 "$path.new"
   mv "$path.new" "$path"
   changed "$path"
 }
