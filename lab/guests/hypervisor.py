@@ -20,11 +20,12 @@ HYPERVISOR = Tree(
 )
 BRIDGE = "br0"
 NAME = "hv1"
+ADDRESS = "198.18.0.31"
 ITSELF = 1024  # MiB for libvirt, and for QEMU beside its guests' memory
 
 
 def machine(guests: int, kvm: bool) -> Machine:
     """The hypervisor; `guests` is the memory of all of them, in MiB."""
     return Machine(
-        NAME, "198.18.0.31", guests + ITSELF, root=str(HYPERVISOR.folder), bridge=BRIDGE, kvm=kvm
+        NAME, ADDRESS, guests + ITSELF, root=str(HYPERVISOR.folder), bridge=BRIDGE, kvm=kvm
     )

@@ -29,12 +29,12 @@ import groundplane
 from groundplane.begin import write_stack
 from lab import environment, machines
 from lab import stack as lab_stack
-from lab.config import CHECKOUT, Lab
+from lab.config import CHECKOUT, METAL, Lab
 from lab.machines import cgroups
 from lab.mirror import daemon
 
 STACK = "lab-e2e"
-CLUSTER = lab_stack.STACK  # what the site names its cluster; resources are named after it
+CLUSTER = METAL.name  # what the site names its cluster; resources are named after it
 UP = 600.0  # seconds for one command of the engine
 # What must not restart unless it is meant to, as the kernel names it (15 letters). Not the
 # scheduler and the controller manager: they end by themselves whenever a busy computer makes them
