@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from groundplane.clusters.kubeadm import KubeadmCluster
     from groundplane.errors import GroundplaneError
+    from groundplane.hosts.libvirt import LibvirtHosts
     from groundplane.platform import Platform
     from groundplane.spec import (
         Cluster,
@@ -29,6 +30,7 @@ _HOMES = {
     "Host": "groundplane.spec",
     "KubeadmCluster": "groundplane.clusters.kubeadm",
     "Kubernetes": "groundplane.spec",
+    "LibvirtHosts": "groundplane.hosts.libvirt",
     "Platform": "groundplane.platform",
     "Spec": "groundplane.spec",
     "from_pulumi_config": "groundplane.spec",
@@ -42,6 +44,7 @@ __all__ = [
     "Host",
     "KubeadmCluster",
     "Kubernetes",
+    "LibvirtHosts",
     "Platform",
     "Spec",
     "from_pulumi_config",

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from groundplane.errors import CatalogueError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha512 = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 ARCHITECTURES = ("amd64", "arm64")
 
 
@@ -30,15 +31,31 @@ class Part(BaseModel):
     sha256: dict[str, dict[str, dict[str, Sha256]]]
 
 
+class GuestImage(BaseModel):
+    """A disk that virtual machines begin with, in the format qcow2, with cloud-init."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    url: str
+    sha256: dict[str, Sha256] = {}
+    sha512: dict[str, Sha512] = {}
+    """Where its maker publishes no other. One digest an architecture is enough."""
+    system: str
+    """ID and VERSION_ID of its /etc/os-release: `debian 12`."""
+
+
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     parts: dict[str, Part]
     images: dict[str, dict[str, str]] = {}
+    guestImages: dict[str, GuestImage] = {}  # noqa: N815 - as the file has it
 
 
 @dataclass(frozen=True)
 class File:
-    """One file to download: its URL, and the SHA-256 in hex that it must have."""
+    """One file to download: its URL, and the SHA-256 in hex that it must have.
+
+    Of a guest's image it may be the SHA-512; the length tells.
+    """
 
     url: str
     sha256: str
@@ -144,6 +161,29 @@ class Catalogue:
                 f"Known: {', '.join(sorted(images)) or 'none of this name'}.",
             )
         return images[minor(version)]
+
+    def guest_images(self) -> dict[str, GuestImage]:
+        """What virtual machines can be installed from, by name."""
+        return dict(self._data.guestImages)
+
+    def guest_image(self, name: str, arch: str) -> File:
+        """The image of this name for "amd64" or "arm64"."""
+        image = self._data.guestImages.get(name)
+        digest = image and (image.sha256.get(arch) or image.sha512.get(arch))
+        if image is None or not digest:
+            known = sorted(
+                key
+                for key, image in self._data.guestImages.items()
+                if arch in image.sha256 | image.sha512
+            )
+            raise CatalogueError(
+                self.place,
+                f"no guest image {name!r} for {arch}",
+                "Nothing is installed whose digest is not known",
+                f"Known for {arch}: {', '.join(known) or 'none'}. Others can be added by a "
+                "catalogue of the stack's own.",
+            )
+        return File(image.url.format(arch=arch), digest)
 
     def merge(self, overlay: Mapping[str, Any], place: str = "the overlay") -> Catalogue:
         """This catalogue with another's entries over its own. `place` names the other's file."""

@@ -3,7 +3,9 @@
 import pulumi
 
 from groundplane.clusters.kubeadm import KubeadmCluster
+from groundplane.hosts import HostSource
 from groundplane.spec import Spec
+from groundplane.survey import sources
 
 __all__ = ["Platform"]
 
@@ -11,10 +13,15 @@ __all__ = ["Platform"]
 class Platform(pulumi.ComponentResource):
     """What `stacks/` makes of a stack's configuration."""
 
+    hosts: list[HostSource]
+    """What makes those of the stack's hosts that are guests."""
     cluster: KubeadmCluster
     """The cluster on the stack's hosts."""
 
     def __init__(self, name: str, spec: Spec, opts: pulumi.ResourceOptions | None = None):
         super().__init__("groundplane:index:Platform", name, None, opts)
-        self.cluster = KubeadmCluster(spec.cluster.name, spec, pulumi.ResourceOptions(parent=self))
+        own = pulumi.ResourceOptions(parent=self)
+        cluster = spec.cluster.name
+        self.hosts = [source(cluster, spec, own) for source in sources(spec)]
+        self.cluster = KubeadmCluster(cluster, spec, own, self.hosts)
         self.register_outputs({"endpoint": self.cluster.endpoint})

@@ -18,7 +18,7 @@ from groundplane.catalogue import minor, release
 from groundplane.errors import Finding as Problem
 from groundplane.errors import GroundplaneError
 from groundplane.remote.connect import HostUnreachable, Kind
-from groundplane.remote.facts import Certificate, HostSeen, Interface
+from groundplane.remote.facts import Certificate, HostSeen, HostToCome, Interface
 from groundplane.remote.observation import NODE_STEP, Observation
 from groundplane.spec.models import Cluster, Host, immutable
 from groundplane.spec.systems import SYSTEMS, supported
@@ -88,21 +88,32 @@ class PreflightError(GroundplaneError):
         )
 
 
-def require(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> list[Finding]:
-    """The findings that are no errors; raises `PreflightError` with all of them when one is."""
-    findings = check(cluster, hosts, seen)
+def require(
+    cluster: Cluster, hosts: Sequence[Host], seen: Observation, others: Iterable[Finding] = ()
+) -> list[Finding]:
+    """The findings that are no errors; raises `PreflightError` with all of them when one is.
+
+    `others`: what was found elsewhere, as on hypervisors.
+    """
+    findings = check(cluster, hosts, seen, others)
     if any(finding.severity is ERROR for finding in findings):
         raise PreflightError(findings)
     return findings
 
 
-def check(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> list[Finding]:
+def check(
+    cluster: Cluster, hosts: Sequence[Host], seen: Observation, others: Iterable[Finding] = ()
+) -> list[Finding]:
     """All findings, errors first; of the same severity in the order of hosts and checks."""
-    findings = []
+    findings = list(others)
     for host in hosts:
         look = seen.hosts[host.name]
         if isinstance(look, HostUnreachable):
-            findings.append(unreachable(look, seen))
+            # Of a hypervisor that is silent there is one finding, which names its guests.
+            if look.kind is not Kind.HYPERVISOR:
+                findings.append(unreachable(look, seen))
+            continue
+        if isinstance(look, HostToCome):
             continue
         on = On(cluster, host, look, seen)
         for name, answers in EACH_HOST.items():
@@ -144,6 +155,7 @@ CHECK_OF_KIND = {
     Kind.AUTH_REFUSED: "ssh-key",
     Kind.SUDO_REFUSED: "sudo",
     Kind.COMMAND_FAILED: "look",
+    Kind.STOPPED: "guest",
 }
 
 
@@ -152,6 +164,9 @@ def unreachable(failure: HostUnreachable, seen: Observation) -> Finding:
     severity, remedy = ERROR, failure.remedy
     if failure.kind is Kind.LOST:
         severity = NOTE
+    elif failure.kind is Kind.STOPPED:
+        severity = WARNING
+        remedy += " Its other steps keep their old inputs until it was looked at."
     elif failure.kind is Kind.UNREACHABLE and failure.name in known(seen):
         severity = WARNING
         remedy += " Until then its steps keep their old inputs, and everything else goes on."
@@ -583,7 +598,11 @@ AnswersOnAll = Iterator[tuple[str, Severity, str, str]]
 
 
 def answering(hosts: Sequence[Host], seen: Observation) -> list[HostSeen]:
-    return [found for host in hosts if (found := seen.seen(host.name)) is not None]
+    return [
+        found
+        for host in hosts
+        if (found := seen.seen(host.name)) is not None and not seen.to_come(host.name)
+    ]
 
 
 def clock(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> AnswersOnAll:
@@ -659,7 +678,8 @@ def quorum(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> Answer
     controls = [host.name for host in hosts if host.role == "control-plane"]
     # Not those half joined: what an interrupted founding left is no cluster yet.
     standing = [name for name in names if seen.joined(name) and seen.applied(name, NODE_STEP)]
-    if standing and not seen.living(controls):
+    # Those that the update starts are no reason to begin nothing.
+    if standing and not seen.living(controls) and not any(map(seen.stopped, controls)):
         holders = [n for n in controls if (look := seen.seen(n)) is not None and look.etcd]
         if holders:
             yield (
@@ -739,7 +759,13 @@ def nodes(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> Answers
     for node in seen.nodes:
         host = wanted.get(node.name)
         # One that does not answer was reported already.
-        if host and host.state == "present" and not node.ready and seen.seen(node.name):
+        if (
+            host
+            and host.state == "present"
+            and not node.ready
+            and seen.seen(node.name)
+            and not seen.to_come(node.name)
+        ):
             yield node.name, WARNING, "its node is not Ready", "On it: journalctl -u kubelet"
 
 

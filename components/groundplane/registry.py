@@ -16,7 +16,7 @@ from groundplane.errors import GroundplaneError
 Class = TypeVar("Class", bound=type)
 
 HOST_SOURCES: dict[str, type] = {}
-"""What makes hosts, by name: `inventory`, ..."""
+"""What makes hosts, by name: `libvirt`, ..."""
 DISTRIBUTIONS: dict[str, type] = {}
 """What makes a cluster of hosts, by name: `kubeadm`, ..."""
 
@@ -46,6 +46,21 @@ def host_source(name: str) -> Callable[[Class], Class]:
 def distribution(name: str) -> Callable[[Class], Class]:
     """Registers a class that makes a cluster."""
     return _register(DISTRIBUTIONS, name)
+
+
+def host_sources() -> list[str]:
+    """The names of all sources of hosts; a module of `hosts` is called as its source.
+
+    Without importing one: a specification is checked where Pulumi is not needed.
+    """
+    package = import_module("groundplane.hosts")
+    return sorted(module.name for module in iter_modules(package.__path__))
+
+
+def host_source_of(name: str) -> type:
+    """The source of hosts of this name."""
+    import_module(f"groundplane.hosts.{name}")
+    return HOST_SOURCES[name]
 
 
 def discover() -> None:

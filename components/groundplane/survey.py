@@ -1,16 +1,20 @@
 """The look at all hosts with which every program run begins, and the checks that follow it."""
 
+import dataclasses
 import time
+from typing import Any
 
 import pulumi
 
 from groundplane import preflight
-from groundplane.remote.connect import answers
-from groundplane.remote.facts import Node
+from groundplane.registry import host_source_of
+from groundplane.remote.connect import HostUnreachable, Kind, answers
+from groundplane.remote.facts import HostSeen, HostToCome, Node
+from groundplane.remote.guests import Guest, State
 from groundplane.remote.observation import Expect, Observation, look, observe
-from groundplane.spec import Cluster, Spec
+from groundplane.spec import Cluster, Host, Spec
 
-__all__ = ["expectation", "silent_leavers", "survey"]
+__all__ = ["expectation", "look_around", "of_sources", "silent_leavers", "sources", "survey"]
 
 # Seconds: Kubernetes calls a Node Ready for up to 50 after its host's last word.
 VERDICT = 70
@@ -21,14 +25,24 @@ class RefusedError(preflight.PreflightError, pulumi.RunError):
     """A `PreflightError` that Pulumi shows as it is: of a RunError it prints no traceback."""
 
 
+_surveys: dict[int, tuple[Spec, Observation]] = {}
+
+
 def survey(spec: Spec) -> Observation:
     """Observe all hosts and run the preflight; what is no error becomes a warning of the program.
 
-    Raises PreflightError with all findings.
+    Of one specification the second call gives what the first found. Raises PreflightError with all
+    findings.
     """
+    if id(spec) not in _surveys:
+        _surveys[id(spec)] = spec, _survey(spec)
+    return _surveys[id(spec)][1]
+
+
+def _survey(spec: Spec) -> Observation:
     seen = settled(spec)
     try:
-        findings = preflight.require(spec.cluster, spec.hosts, seen)
+        findings = preflight.require(spec.cluster, spec.hosts, seen, of_sources(spec))
     except preflight.PreflightError as error:
         raise RefusedError(error.findings) from None
     for finding in findings:
@@ -42,7 +56,7 @@ def settled(spec: Spec) -> Observation:
 
     The state lets go of a dead one, and resets a living one: so this must not be guessed.
     """
-    seen = observe(spec.hosts, expectation(spec))
+    seen = look_around(spec)
     deadline = time.monotonic() + VERDICT
     said = False
     while doubtful := [node.name for node in silent_leavers(spec, seen) if node.ready]:
@@ -52,8 +66,53 @@ def settled(spec: Spec) -> Observation:
             pulumi.log.info(f"waiting for the cluster's verdict: are {', '.join(doubtful)} dead?")
             said = True
         time.sleep(PAUSE)
-        seen = look(spec.hosts, expectation(spec))
+        seen = look_around(spec, again=True)
     return seen
+
+
+def look_around(spec: Spec, *, again: bool = False) -> Observation:
+    """Hypervisors first, all at once; then all hosts that can be looked at; `again` once more.
+
+    A guest that is not there yet will be blank; one that is not run is started by the update.
+    """
+    guests: dict[str, Guest] = {}
+    for source in sources(spec):
+        guests |= source.plan(spec)
+    told: dict[str, HostSeen | HostUnreachable] = {}
+    hosts: list[Host] = []
+    for host in spec.hosts:
+        guest = guests.get(host.name)
+        if guest is None or host.state == "lost":
+            hosts.append(host)
+        elif guest.state is State.RUNNING:
+            hosts.append(host.model_copy(update={"host_key": guest.host_key}))
+        else:
+            told[host.name] = _without_a_look(host.name, guest)
+    seen = (look if again else observe)(hosts, expectation(spec))
+    ordered = {h.name: told.get(h.name) or seen.hosts[h.name] for h in spec.hosts}
+    return dataclasses.replace(seen, hosts=ordered, guests=guests)
+
+
+def _without_a_look(name: str, guest: Guest) -> HostSeen | HostUnreachable:
+    if guest.state is State.ABSENT:
+        return HostToCome(name, arch=guest.arch, packager=guest.packager)
+    if guest.state is State.STOPPED:
+        return HostUnreachable(
+            name, Kind.STOPPED, f"{guest.said} on {guest.hypervisor}", "The update starts it."
+        )
+    return HostUnreachable(
+        name, Kind.HYPERVISOR, guest.said, f"Bring back {guest.hypervisor}, and what runs on it."
+    )
+
+
+def sources(spec: Spec) -> list[Any]:
+    """What makes those hosts of a stack that are guests."""
+    return [host_source_of(kind) for kind in sorted({h.kind for h in spec.hypervisors})]
+
+
+def of_sources(spec: Spec) -> list[preflight.Finding]:
+    """What stands in the way on hypervisors."""
+    return [finding for source in sources(spec) for finding in source.check(spec)]
 
 
 def silent_leavers(spec: Spec, seen: Observation) -> list[Node]:

@@ -19,8 +19,8 @@ def run(monkeypatch: pytest.MonkeyPatch, case: Mapping[str, Any], *arguments: st
     cluster, hosts, seen = build(case)
     spec = SimpleNamespace(stack="lab", cluster=cluster, hosts=hosts)
     monkeypatch.setattr(command, "load", lambda stack: spec)
-    monkeypatch.setattr(command, "expectation", lambda spec: None)
-    monkeypatch.setattr(command, "observe", lambda hosts, expect: seen)
+    monkeypatch.setattr(command, "look_around", lambda spec: seen)
+    monkeypatch.setattr(command, "of_sources", lambda spec: [])
     return CliRunner().invoke(command.preflight, arguments, catch_exceptions=False)
 
 

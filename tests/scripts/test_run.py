@@ -161,7 +161,7 @@ def test_a_second_call_waits_for_the_first(host: Host) -> None:
     _, err = second.communicate(timeout=60)
     assert (second.returncode, err) == (0, "changed /etc/example\n")
     assert [call for call in host.calls if call.startswith("systemd-run")] == [
-        "systemd-run groundplane-example step example apply"
+        "systemd-run groundplane-example.service step example apply"
     ]
 
 

@@ -14,6 +14,7 @@ from pulumi_command import local, remote
 from groundplane.clusters import data
 from groundplane.clusters.teardown import teardown
 from groundplane.errors import GroundplaneError
+from groundplane.hosts import HostSource
 from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.observation import Observation
 from groundplane.remote.step import INPUTS, install, leave_alone, step
@@ -49,17 +50,26 @@ class KubeadmCluster(pulumi.ComponentResource):
     nodes_ready: pulumi.Resource
     """Once it is there all nodes are Ready: anything may come."""
 
-    def __init__(self, name: str, spec: Spec, opts: pulumi.ResourceOptions | None = None):
+    def __init__(
+        self,
+        name: str,
+        spec: Spec,
+        opts: pulumi.ResourceOptions | None = None,
+        sources: Sequence[HostSource] = (),
+    ):
+        """`sources` make those hosts that are guests."""
         super().__init__("groundplane:index:KubeadmCluster", name, None, opts)
         # What is registered lives to the program's end, and Python's collector would walk through
         # all of it again and again: half of the time for 100 hosts (docs/performance.md).
         gc.freeze()
         if 0 < gc.get_threshold()[0] < OBJECTS:
             gc.set_threshold(OBJECTS)
-        plan = _Plan(self, name, spec, survey(spec))
+        plan = _Plan(self, name, spec, survey(spec), sources)
 
         # First, so that everything else is deleted with it when the whole cluster goes.
         plan.undo = teardown(name, spec, plan.child())
+        for host in spec.guests:
+            plan.make(host)
         prepared = {host.name: plan.prepare(host) for host in spec.hosts}
         founded = plan.bootstrap(prepared[plan.founder.name])
         secrets = {host.name: plan.secrets(host, founded, prepared) for host in spec.hosts}
@@ -132,11 +142,22 @@ class _Plan:
 
     undo: pulumi.Resource
 
-    def __init__(self, parent: pulumi.Resource, name: str, spec: Spec, seen: Observation):
+    def __init__(
+        self,
+        parent: pulumi.Resource,
+        name: str,
+        spec: Spec,
+        seen: Observation,
+        sources: Sequence[HostSource],
+    ):
         self.parent, self.name, self.spec, self.seen = parent, name, spec, seen
+        self.sources = sources
+        self.at = {host.name: host for host in spec.hosts}
+        self.machines: dict[str, pulumi.Resource] = {}
         members = [host for host in spec.control_planes if seen.joined(host.name)]
         self.members = members
-        self.blank = not members
+        # A control plane that is not run now may hold the cluster all the same.
+        self.blank = not members and not any(seen.stopped(h.name) for h in spec.control_planes)
         serving = set(seen.living(host.name for host in members))
         self.living = [host for host in members if host.name in serving]
         # Where the cluster is founded; once it stands, whoever holds it can give its identity.
@@ -150,10 +171,13 @@ class _Plan:
     def child(self, *orders: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self.parent, depends_on=list(orders))
 
-    def of_host(self, *orders: pulumi.Resource) -> pulumi.ResourceOptions:
-        """Steps that a whole destroy skips: the teardown resets all hosts at once."""
+    def of_host(self, host: Host, *orders: pulumi.Resource) -> pulumi.ResourceOptions:
+        """Steps that a whole destroy skips: the teardown resets all hosts at once. Those on a guest
+        are skipped, too, where its machine goes with all that is on it."""
+        machine = self.machines.get(host.name)
         return pulumi.ResourceOptions.merge(
-            self.child(self.undo, *orders), pulumi.ResourceOptions(deleted_with=self.undo)
+            self.child(self.undo, *([machine] if machine else []), *orders),
+            pulumi.ResourceOptions(deleted_with=machine or self.undo),
         )
 
     def called(self, *words: str) -> str:
@@ -161,17 +185,30 @@ class _Plan:
 
     # ---- each host ---------------------------------------------------------------------------
 
+    def make(self, host: Host, after: Sequence[pulumi.Resource] = ()) -> None:
+        """A guest's machine; from here on the guest can be reached."""
+        for source in self.sources:
+            if source.makes(host):
+                self.at[host.name], self.machines[host.name] = source.machine(host, after)
+                return
+        raise RefusedError(
+            host.name,
+            "it is a guest, and nothing here makes it",
+            "Its machine must be there before anything can be done on it",
+            "Hand the source of its hypervisor's kind to the cluster: sources=[LibvirtHosts(...)].",
+        )
+
     def prepare(self, host: Host) -> remote.Command:
-        bundle = install(self.called(host.name), host, self.seen, self.of_host())
+        bundle = install(self.called(host.name), self.at[host.name], self.seen, self.of_host(host))
         found = self.seen.seen(host.name)
         arch, packager = (found.arch, found.packager) if found else ("amd64", "apt")
         return step(
             self.called(host.name, "prepare"),
-            host,
+            self.at[host.name],
             "prepare",
             data.prepare(self.spec, host, arch, packager),
             self.seen,
-            self.of_host(bundle),
+            self.of_host(host, bundle),
             deletes=True,
         )
 
@@ -199,7 +236,7 @@ class _Plan:
             )
         return step(
             self.called(host.name, "secrets"),
-            host,
+            self.at[host.name],
             "secrets",
             pulumi.Output.secret(
                 pulumi.Output.all(payload=payload, registry=login, backup=backup).apply(
@@ -212,20 +249,23 @@ class _Plan:
                 )
             ),
             self.seen,
-            self.of_host(prepared[host.name], founded),
+            self.of_host(host, prepared[host.name], founded),
             deletes=True,
         )
 
     def node(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
         return step(
             self.called(host.name, "node"),
-            host,
+            self.at[host.name],
             "node",
             self.cluster_id.apply(
                 lambda cluster: {"cluster": cluster, **data.node(self.spec, host)}
             ),
             self.seen,
-            self.of_host(*orders),
+            # Leaving is its own part, whatever becomes of its machine.
+            pulumi.ResourceOptions.merge(
+                self.of_host(host, *orders), pulumi.ResourceOptions(deleted_with=self.undo)
+            ),
             deletes=True,
             token=token_hex(8) if self._ending(host, "/etc/kubernetes/pki/") else None,
         )
@@ -235,6 +275,11 @@ class _Plan:
         return any(
             certificate.path.startswith(where) and not certificate.path.endswith("ca.crt")
             for certificate in self.seen.expiring(host.name, RENEWED_BEFORE)
+        )
+
+    def gone(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions.merge(
+            self.child(self.undo), pulumi.ResourceOptions(deleted_with=self.undo)
         )
 
     def let_go(self) -> list[pulumi.Resource]:
@@ -253,7 +298,7 @@ class _Plan:
             pulumi.log.warn(f"{name} is gone: the cluster forgets it, and it is not reset")
             # Not its scripts: an upload is forgotten without a call, and made anew by one.
             for word in ("bundle", "prepare", "secrets", "node"):
-                left.append(leave_alone(self.called(name, word), self.of_host()))
+                left.append(leave_alone(self.called(name, word), self.gone()))
         return left
 
     # ---- the cluster -------------------------------------------------------------------------
@@ -262,7 +307,7 @@ class _Plan:
         """Made once and never again, whatever changes; it has no delete."""
         founded = step(
             self.called("bootstrap"),
-            self.founder,
+            self.at[self.founder.name],
             "bootstrap",
             data.node(self.spec, self.founder),
             self.seen,
@@ -311,7 +356,7 @@ class _Plan:
     def membership(self, secrets: dict[str, remote.Command]) -> remote.Command:
         return step(
             self.called("membership"),
-            self.speaker,
+            self.at[self.speaker.name],
             "membership",
             data.membership(self.spec),
             self.seen,
@@ -354,7 +399,7 @@ class _Plan:
         }
         return step(
             self.called("kubeconfig"),
-            maker,
+            self.at[maker.name],
             "kubeconfig",
             founded.stdout.apply(lambda _: payload),
             self.seen,
@@ -386,7 +431,7 @@ class _Plan:
         keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if silent and not self.blank else None
         return step(
             self.called("nodes"),
-            self.speaker,
+            self.at[self.speaker.name],
             "nodes",
             data.nodes(self.spec),
             self.seen,
@@ -406,7 +451,8 @@ class _Plan:
         silent = [
             f"{failure.name}: {failure.cause}. {failure.remedy}"
             for failure in self.seen.hosts.values()
-            if isinstance(failure, HostUnreachable) and failure.kind is not Kind.LOST
+            if isinstance(failure, HostUnreachable)
+            and failure.kind not in (Kind.LOST, Kind.STOPPED)
         ]
         if silent:
             local.Command(

@@ -21,16 +21,18 @@ __all__ = ["teardown"]
 def teardown(name: str, spec: Spec, opts: pulumi.ResourceOptions) -> local.Command:
     """The resource. `protect` on it makes `destroy` refuse."""
     # Secret as a whole: it holds the keys by which the hosts are reached.
-    text = pulumi.Output.all(*[_host(host) for host in spec.hosts if host.state != "lost"]).apply(
+    # Not guests: their machines go, and all that is on them.
+    hosts = [host for host in spec.hosts if host.state != "lost" and host.guest is None]
+    text = pulumi.Output.all(*map(_host, hosts)).apply(
         lambda all: json.dumps({"stack": spec.stack, "hosts": all}, sort_keys=True)
     )
-    hosts: pulumi.Output[str] = pulumi.Output.secret(text)
+    given: pulumi.Output[str] = pulumi.Output.secret(text)
     return local.Command(
         f"{name}-teardown",
         create=":",
         # By the name on PATH: an absolute path would differ from one computer to the next.
         delete="groundplane reset --all --from-stdin",
-        stdin=hosts,
+        stdin=given,
         add_previous_output_in_env=False,
         logging=local.Logging.STDOUT_AND_STDERR,
         opts=pulumi.ResourceOptions.merge(
@@ -41,7 +43,7 @@ def teardown(name: str, spec: Spec, opts: pulumi.ResourceOptions) -> local.Comma
 
 def _host(host: Host) -> dict[str, Any]:
     return {
-        **host.model_dump(exclude={"labels", "taints", "jump"}),
+        **host.model_dump(exclude={"labels", "taints", "jump", "guest"}),
         **_key(host),
         "jump": _jump(host),
     }

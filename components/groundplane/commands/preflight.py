@@ -14,9 +14,9 @@ from rich.text import Text
 
 from groundplane.preflight import Finding, Severity, check, summary, table
 from groundplane.remote.connect import HostUnreachable
-from groundplane.remote.observation import Observation, observe
+from groundplane.remote.observation import Observation
 from groundplane.spec import load
-from groundplane.survey import expectation
+from groundplane.survey import look_around, of_sources
 
 COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
@@ -30,8 +30,8 @@ def preflight(stack: str | None, as_json: bool) -> None:
     Exit status 1 when there are errors: `pulumi up` would stop before it changes anything.
     """
     spec = load(stack)
-    seen = observe(spec.hosts, expectation(spec))
-    findings = check(spec.cluster, spec.hosts, seen)
+    seen = look_around(spec)
+    findings = check(spec.cluster, spec.hosts, seen, of_sources(spec))
     if as_json:
         click.echo(json.dumps(document(spec.stack, seen, findings), indent=2))
     elif findings and sys.stdout.isatty():

@@ -80,6 +80,8 @@ class Kind(StrEnum):
     AUTH_REFUSED = "auth-refused"
     SUDO_REFUSED = "sudo-refused"
     COMMAND_FAILED = "command-failed"
+    STOPPED = "stopped"  # a guest that its hypervisor does not run; the update starts it
+    HYPERVISOR = "hypervisor"  # a guest whose hypervisor could not be looked at
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -132,6 +132,33 @@ class Etcd:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """A virtual machine as its hypervisor shows it, whosever it is. Memory in bytes."""
+
+    state: str  # running | paused | shut off | crashed | suspended | unknown
+    vcpus: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Hypervisor:
+    """What a machine tells that runs guests.
+
+    `libvirt` is its version, "" where it does not answer; `guests` what the step `machine` left of
+    this stack's, by the name of their domain.
+    """
+
+    libvirt: str = ""
+    kvm: bool = False
+    nested: bool = False
+    cpu_model: str = ""
+    available: int = 0
+    bridges: tuple[str, ...] = ()
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    guests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class HostSeen:
     """One host as it was at one moment. Memory and disk in bytes."""
 
@@ -173,7 +200,13 @@ class HostSeen:
     certificates: tuple[Certificate, ...] = ()
     nodes: tuple[Node, ...] | None = None
     etcd: Etcd | None = None
+    hypervisor: Hypervisor | None = None  # of one that was looked at as such
     problems: tuple[str, ...] = ()  # what the look itself could not find out
+
+
+@dataclass(frozen=True)
+class HostToCome(HostSeen):
+    """A guest that is not there yet: what is known of it beforehand. It will be blank."""
 
 
 T = TypeVar("T")
@@ -250,7 +283,28 @@ def parse(name: str, output: str, sent: float, received: float) -> HostSeen:
         certificates=certificates,
         nodes=_nodes(one("nodes")) if "nodes" in found else None,
         etcd=_etcd(all_of("etcd", 4)[0], dict(all_of("member", 2))) if "etcd" in found else None,
+        hypervisor=_hypervisor(found, all_of, one) if "available" in found else None,
         problems=column("problem"),
+    )
+
+
+def _hypervisor(
+    found: Mapping[str, object],
+    all_of: Callable[[str, int], list[list[str]]],
+    one: Callable[[str], str],
+) -> Hypervisor:
+    return Hypervisor(
+        libvirt=one("libvirt"),
+        kvm="kvm" in found,
+        nested=one("nested") in ("Y", "1"),
+        cpu_model=one("cpu_model"),
+        available=_number(one("available")),
+        bridges=tuple(name for (name,) in all_of("bridge", 1)),
+        domains={
+            name: Domain(state, _number(vcpus), _number(memory))
+            for name, state, vcpus, memory in all_of("domain", 4)
+        },
+        guests={name: _mapping(text) or {} for name, text in all_of("guest", 2)},
     )
 
 

@@ -33,7 +33,8 @@ from groundplane.remote.connect import (
     last_line,
     sudo_refused,
 )
-from groundplane.remote.facts import Certificate, HostSeen, Member, Node, parse
+from groundplane.remote.facts import Certificate, HostSeen, HostToCome, Member, Node, parse
+from groundplane.remote.guests import Guest
 from groundplane.remote.ledger import Drift
 
 __all__ = ["Expect", "HostSeen", "HostUnreachable", "Observation", "observe"]
@@ -49,7 +50,8 @@ class Expect:
     `node_addresses` (host name -> address) is where the API server of a control plane
     is asked; `mirrors` are URLs tried from the host, with `proxy` (http_proxy, https_proxy and
     no_proxy) in the environment; `ports` are TCP ports whose owners are looked up, `features`
-    kernel modules and `commands` programs that are looked for.
+    kernel modules and `commands` programs that are looked for. `pools` (host name -> folder) are
+    where hypervisors hold their guests; `shared`, see `Observation`.
     """
 
     stack: str
@@ -57,22 +59,40 @@ class Expect:
     mirrors: tuple[str, ...] = ()
     proxy: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = (6443, 2379, 2380, 10250, 10256, 10257, 10259)
+    pools: Mapping[str, str] = field(default_factory=dict)
     features: tuple[str, ...] = ("overlay", "nf_conntrack")
     commands: tuple[str, ...] = ("jq", "curl", "conntrack", "ip", "openssl", "tar")
+    shared: bool = False
 
 
 @dataclass(frozen=True)
 class Observation:
-    """All hosts as they were at one moment, by name, each seen or unreachable and why."""
+    """All hosts as they were at one moment, by name, each seen or unreachable and why.
+
+    `shared`: they serve several stacks, as hypervisors do, and each has its own ledger there.
+    """
 
     stack: str
     hosts: Mapping[str, HostSeen | HostUnreachable]
+    shared: bool = False
+    guests: Mapping[str, Guest] = field(default_factory=dict)
+    """Of those hosts that are made on hypervisors: what each is now, and what becomes of it."""
     _fresh: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
+
+    def called(self, step: str, instance: str = "") -> str:
+        """A step's name on a host: in the ledger, as a unit, as a log. `instance`: of a step that
+        is done for several, for whom."""
+        words = [step, self.stack if self.shared else "", instance]
+        return ".".join(word for word in words if word)
 
     def seen(self, host: str) -> HostSeen | None:
         """What the host showed; None when it did not answer."""
         found = self.hosts[host]
         return found if isinstance(found, HostSeen) else None
+
+    def to_come(self, host: str) -> bool:
+        """True for a guest that is not there yet."""
+        return isinstance(self.hosts[host], HostToCome)
 
     def unreachable(self, host: str) -> bool:
         """True: its steps keep their old inputs, since nothing can be said of them."""
@@ -130,6 +150,11 @@ class Observation:
         if seen is None or not self.ours(host):
             return False
         return self.applied(host, NODE_STEP) or bool(seen.cluster_data)
+
+    def stopped(self, host: str) -> bool:
+        """True for a guest that its hypervisor does not run now."""
+        found = self.hosts[host]
+        return isinstance(found, HostUnreachable) and found.kind is Kind.STOPPED
 
     def blank(self, host: str) -> bool:
         """True when the host answers and carries no cluster's data and nobody's ledger."""
@@ -205,7 +230,8 @@ def observe(hosts: Sequence[Host], expect: Expect) -> Observation:
 
 def look(hosts: Sequence[Host], expect: Expect) -> Observation:
     """Look at all hosts now, all at once; bounded by LOOK_SECONDS."""
-    return Observation(expect.stack, {found.name: found for found in finish(_look(hosts, expect))})
+    found = {found.name: found for found in finish(_look(hosts, expect))}
+    return Observation(expect.stack, found, expect.shared)
 
 
 async def _look(hosts: Sequence[Host], expect: Expect) -> list[HostSeen | HostUnreachable]:
@@ -264,6 +290,7 @@ def parameters(expect: Expect, host: str) -> str:
         "LEDGER": ledger.LEDGER,
         "RECORD": ledger.RECORD,
         "NODE_ADDRESS": expect.node_addresses.get(host, ""),
+        **({"POOL": expect.pools[host], "STACK": expect.stack} if host in expect.pools else {}),
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
     lines += [f"{name}=({shlex.join(values)})" for name, values in arrays.items()]

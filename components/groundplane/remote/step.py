@@ -14,8 +14,8 @@ import pulumi
 from pulumi_command import remote
 
 from groundplane.remote.bundle import LIBRARY, bundle, installer, kept
+from groundplane.remote.connect import Hop, Host
 from groundplane.remote.observation import Observation
-from groundplane.spec import Host, Jump
 
 __all__ = ["INPUTS", "connection", "install", "leave_alone", "step"]
 
@@ -46,6 +46,14 @@ SEND = (
 )
 
 
+REMOVE = f"rm -rf {LIBRARY} /var/lib/groundplane /var/log/groundplane"
+
+
+def _link(seen: Observation) -> str:
+    """The release that steps are called in: on a shared machine each stack has its own."""
+    return f"for-{seen.stack}" if seen.shared else "current"
+
+
 def connection(host: Host) -> remote.ConnectionArgs:
     """How the command provider reaches a host. The host key is always set: unset is unchecked."""
     proxy = None
@@ -54,7 +62,7 @@ def connection(host: Host) -> remote.ConnectionArgs:
     return remote.ConnectionArgs(**_target(host), proxy=proxy)
 
 
-def _target(host: Host | Jump) -> dict[str, Any]:
+def _target(host: Hop) -> dict[str, Any]:
     return {
         "host": host.address,
         "port": host.port,
@@ -66,7 +74,7 @@ def _target(host: Host | Jump) -> dict[str, Any]:
     }
 
 
-def private_key(host: Host | Jump) -> pulumi.Output[str] | None:
+def private_key(host: Hop) -> pulumi.Output[str] | None:
     """The private key's text as a secret; None leaves it to the SSH agent."""
     if host.key is None:
         return None
@@ -83,7 +91,10 @@ def install(
     delete: the host may be gone.
     """
     scripts = bundle()
-    token = seen.token(host.name, "bundle", scripts.digest)
+    token = seen.token(host.name, seen.called("bundle"), scripts.digest)
+    line, remove = f"{scripts.digest} {seen.stack} {token}", REMOVE
+    if seen.shared:
+        line, remove = f"{line} {_link(seen)}", f"{LIBRARY}/{_link(seen)}/forget {seen.stack}"
     opts = pulumi.ResourceOptions.merge(opts, _as_the_host_stands(host, seen))
     upload = remote.CopyToRemote(
         f"{name}-scripts",
@@ -96,8 +107,8 @@ def install(
         f"{name}-bundle",
         connection=connection(host),
         create=f"{SEND} | " + _as_root(host, f"sh -c '{_quoted(installer())}'"),
-        delete=_as_root(host, f"rm -rf {LIBRARY} /var/lib/groundplane /var/log/groundplane"),
-        stdin=f"{scripts.digest} {seen.stack} {token}\n",
+        delete=_as_root(host, remove),
+        stdin=f"{line}\n",
         add_previous_output_in_env=False,
         logging=remote.Logging.STDERR,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[upload])),
@@ -112,6 +123,7 @@ def step(
     seen: Observation,
     opts: pulumi.ResourceOptions,
     *,
+    instance: str = "",
     deletes: bool = False,
     secret_result: bool = False,
     token: str | None = None,
@@ -119,17 +131,19 @@ def step(
     """Run the step `script` on the host whenever its data or its token change.
 
     `data`: JSON-able, at most 2 KB; the stack and the step's name are added, and the token.
+    `instance`: of a step that is done for several on one host, for whom.
     `deletes`: the script has a verb `destroy`, called when the resource is deleted.
     `secret_result`: what the step gives back on stdout is a secret.
     `token`: another than the one that the host's state asks for.
     """
+    called = seen.called(script, instance)
     head = {
         "stack": seen.stack,
-        "step": script,
+        "step": called,
         "revision": 1,
-        "token": token or seen.token(host.name, script),
+        "token": token or seen.token(host.name, called),
     }
-    run = f"{LIBRARY}/current/run {script}"
+    run = f"{LIBRARY}/{_link(seen)}/run {called}"
     return remote.Command(
         name,
         connection=connection(host),

@@ -13,15 +13,16 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic.alias_generators import to_camel
 
 from groundplane.catalogue import Catalogue, product
 from groundplane.errors import Finding, GroundplaneError, SpecError
+from groundplane.spec import guests
 from groundplane.spec.checks import Location, Problem, did_you_mean, place, problems
 from groundplane.spec.documents import Document, read, shown
-from groundplane.spec.models import Cluster, Host, Model
+from groundplane.spec.models import Cluster, Guest, Host, Hypervisor, Model
 from groundplane.spec.spec import Spec
 from groundplane.spec.validate import field_at, model_in, partial
 from groundplane.spec.values import BadValueError, is_output, pem_certificate, show
@@ -36,8 +37,11 @@ SECRETS = {
 }
 """Keys of the stack's configuration, below `groundplane:`, that hold secrets."""
 
-SITE_KEYS = ("hosts", "cluster", "catalogue")
-"""What a site holds: the machines, the cluster, and the path of the stack's own catalogue."""
+Reached = TypeVar("Reached", Host, Hypervisor)
+
+SITE_KEYS = ("hosts", "hypervisors", "guests", "cluster", "catalogue")
+"""What a site holds: the machines, those that run virtual ones and what is equal for these, the
+cluster, and the path of the stack's own catalogue."""
 
 
 def load(stack: str | None = None, folder: Path | None = None) -> Spec:
@@ -232,15 +236,26 @@ def _build(
             )
         )
         raw_hosts = []
+    defaults = _guest_defaults(merged.get("guests"), found)
     for index, raw in enumerate(raw_hosts):
-        host, wrong = partial(Host, raw, ("hosts", index))
+        host, wrong = partial(Host, _with_defaults(raw, defaults), ("hosts", index))
         hosts.append(host)
+        found += wrong
+    hypervisors = []
+    for index, raw in enumerate(_listed(merged, "hypervisors", found)):
+        hypervisor, wrong = partial(Hypervisor, raw, ("hypervisors", index))
+        hypervisors.append(hypervisor)
         found += wrong
     cluster, wrong = partial(Cluster, merged.get("cluster", {}), ("cluster",))
     found += wrong
     found += _beyond(found, problems(hosts, cluster, catalogue) if hosts else [])
+    found += _beyond(found, guests.problems(hosts, hypervisors, cluster, catalogue))
     hosts = [
         _resolve_keys(host, ("hosts", index), folder, found) for index, host in enumerate(hosts)
+    ]
+    hypervisors = [
+        _resolve_keys(hypervisor, ("hypervisors", index), folder, found)
+        for index, hypervisor in enumerate(hypervisors)
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
@@ -248,7 +263,39 @@ def _build(
     findings += [finding(problem) for problem in found]
     if findings:
         raise SpecError(findings)
-    return Spec(stack, hosts, cluster, catalogue)
+    return Spec(stack, hosts, cluster, catalogue, hypervisors)
+
+
+def _listed(merged: Mapping[str, Any], key: str, found: list[Problem]) -> list[Any]:
+    """The list below a key that may be missing."""
+    given = merged.get(key)
+    if given is None or isinstance(given, list):
+        return given or []
+    found.append(Problem((key,), "not a list", "It holds one entry a machine", "Write a list."))
+    return []
+
+
+def _guest_defaults(given: Any, found: list[Problem]) -> dict[Any, Any]:
+    """What `guests` says of all guests, as far as it is right; of a guest it need not be whole."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        found.append(
+            Problem(("guests",), "not a mapping", "It holds keys such as image:", "Do so.")
+        )
+        return {}
+    _, wrong = partial(Guest, given, ("guests",))
+    wrong = [problem for problem in wrong if problem.what != "missing"]
+    found += wrong
+    bad = {problem.at[1] for problem in wrong if len(problem.at) > 1}
+    return {key: value for key, value in given.items() if key not in bad}
+
+
+def _with_defaults(raw: Any, defaults: dict[Any, Any]) -> Any:
+    """A host as it is written, its guest over what `guests` says of all."""
+    if not (isinstance(raw, dict) and isinstance(raw.get("guest"), dict)):
+        return raw
+    return {**raw, "guest": _over(defaults, raw["guest"])}
 
 
 def _beyond(found: Sequence[Problem], more: Sequence[Problem]) -> list[Problem]:
@@ -396,8 +443,8 @@ def _file(at: Location, text: str, folder: Path, found: list[Problem]) -> Path:
     return path
 
 
-def _resolve_keys(host: Host, at: Location, folder: Path, found: list[Problem]) -> Host:
-    """The host with absolute paths of private keys that exist."""
+def _resolve_keys(host: Reached, at: Location, folder: Path, found: list[Problem]) -> Reached:
+    """The machine with absolute paths of private keys that exist."""
     update: dict[str, Any] = {}
     if host.key:
         update["key"] = str(_file((*at, "key"), host.key, folder, found))

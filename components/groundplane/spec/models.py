@@ -10,7 +10,17 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
@@ -77,6 +87,196 @@ class Taint(Model):
     """What happens to pods that do not tolerate it."""
 
 
+class Cpu(Model):
+    """A guest's processors, as libvirt's `cpu` and `cputune` have them."""
+
+    mode: v.CpuMode | None = Field(default=None, examples=["host-model", "Cascadelake-Server"])
+    """`host-passthrough`, `host-model`, `maximum`, or the name of a model that libvirt knows.
+    Without it host-passthrough where guests run with KVM, and `maximum` where they are emulated."""
+    shares: Annotated[int, Field(ge=2, le=262144)] | None = Field(default=None, examples=[2048])
+    """Its weight where processors are scarce, against other guests. libvirt's own default is
+    1024."""
+    limit: Annotated[float, Field(ge=0.01, le=4096)] | None = Field(default=None, examples=[1.5])
+    """A hard limit: how many of the hypervisor's processors it may use at once, in all."""
+    pin: list[v.Numbers] = Field(default=[], examples=[["2", "3"]])
+    """The hypervisor's processors that it runs on: one entry for each of `vcpus`, or one for all
+    together, each as `0-3,8`."""
+
+
+class Memory(Model):
+    """A guest's memory, as libvirt's `memtune`, `numatune` and `memoryBacking` have it."""
+
+    hard_limit_mib: Annotated[int, Field(ge=128)] | None = Field(default=None, examples=[4608])
+    """A hard limit of the guest and of its emulator together, in MiB; beyond it the kernel ends the
+    guest. Leave room above `memoryMib`."""
+    soft_limit_mib: Annotated[int, Field(ge=128)] | None = Field(default=None, examples=[2048])
+    """What it is pressed down to where memory is scarce, in MiB."""
+    hugepages_kib: Literal[2048, 1048576] | None = None
+    """The size in KiB of huge pages that hold it; the hypervisor must have reserved them."""
+    numa_nodes: v.Numbers | None = Field(default=None, examples=["0"])
+    """The hypervisor's NUMA nodes that hold it, and no others."""
+
+
+class Throttle(Model):
+    """Upper limits of a disk, as libvirt's `iotune` has them."""
+
+    bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[209715200])
+    """Bytes read and written in a second."""
+    iops: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[2000])
+    """Reads and writes in a second."""
+
+
+class Tuning(Model):
+    """How a disk is reached, as the `driver` of libvirt's disks has it."""
+
+    cache: Literal["none", "writethrough", "writeback", "directsync", "unsafe"] = "none"
+    """The hypervisor's cache. `unsafe` does not keep what was synced, and is for tests."""
+    io: Literal["native", "threads", "io_uring"] = Field(
+        default_factory=lambda data: (
+            "native" if data["cache"] in ("none", "directsync") else "threads"
+        )
+    )
+    """How the hypervisor reads and writes. `native` unless a cache forbids it."""
+    discard: Literal["unmap", "ignore"] = "unmap"
+    """Whether what the guest frees is given back to the pool."""
+    throttle: Throttle | None = None
+    """Upper limits."""
+
+
+class DataDisk(Tuning):
+    """A further disk of a guest. It is kept when the guest is installed anew, and goes with the
+    guest when that leaves the list."""
+
+    name: v.Name = Field(examples=["osd0"])
+    """Its name; in the guest it is /dev/disk/by-id/virtio-NAME."""
+    size_gib: Annotated[int, Field(ge=1, le=1048576)] = Field(examples=[100])
+    """Its size in GiB. It may grow."""
+
+    @model_validator(mode="after")
+    def _serial(self) -> DataDisk:
+        if len(self.name) > 20:
+            raise v.BadValueError(
+                "the name is longer than 20 letters", "Shorten it; the guest would see 20 of them."
+            )
+        return self
+
+
+class Device(Model):
+    """A device of the hypervisor that a guest holds alone: `pci` or `mediated`."""
+
+    pci: v.PciAddress | None = Field(default=None, examples=["0000:3b:00.0"])
+    """A PCI device by its address, as `lspci -D` prints it."""
+    mediated: v.Uuid | None = Field(default=None, examples=["c2177883-f1bb-47f0-914d-32a22e3a8804"])
+    """A mediated device, such as a vGPU, by its UUID; it must exist."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Device:
+        if (self.pci is None) == (self.mediated is None):
+            raise v.BadValueError(
+                "names both pci and mediated, or neither", "Write one of the two."
+            )
+        return self
+
+
+class Guest(Model):
+    """The virtual machine that a host is. What stands in the site's `guests` holds for each."""
+
+    hypervisor: v.Name = Field(examples=["hv1"])
+    """The hypervisor that runs it, by name."""
+    vcpus: Annotated[int, Field(ge=1, le=1024)] = Field(examples=[2])
+    """How many processors it sees."""
+    memory_mib: Annotated[int, Field(ge=512, le=16777216)] = Field(examples=[4096])
+    """Its memory in MiB."""
+    disk_gib: Annotated[int, Field(ge=2, le=1048576)] = Field(examples=[20])
+    """The size of its first disk in GiB. It may grow."""
+    image: v.Text = Field(default="debian-12", examples=["debian-12"])
+    """What it is installed from: a name among the catalogue's `guestImages`. Another one installs
+    the guest anew."""
+    prefix: Annotated[int, Field(ge=1, le=127)] = Field(examples=[24])
+    """The prefix length of its network. Its address is that of the host."""
+    gateway: v.NodeAddress | None = Field(default=None, examples=["192.0.2.1"])
+    """Its default route."""
+    dns: list[v.NodeAddress] = Field(default=[], examples=[["192.0.2.1"]])
+    """Its nameservers."""
+    mac_address: v.MacAddress | None = Field(default=None, examples=["52:54:00:12:34:56"])
+    """Its MAC address. Without it, one that follows from the names of the stack and the host."""
+    cpu: Cpu = Cpu()
+    """Its processors, in detail."""
+    memory: Memory = Memory()
+    """Its memory, in detail."""
+    disk: Tuning = Tuning()
+    """How its first disk is reached."""
+    iothreads: Annotated[int, Field(ge=0, le=64)] = 1
+    """Threads of the hypervisor that serve its disks."""
+    disks: list[DataDisk] = []
+    """Further disks, such as for Rook."""
+    devices: list[Device] = []
+    """Devices of the hypervisor that it holds alone."""
+    snapshot_before_upgrade: bool = False
+    """Whether a snapshot of its first disk is kept from before each upgrade of Kubernetes. It is
+    taken while the guest is drained and shut off."""
+
+
+class Overcommit(Model):
+    """How far guests may promise themselves more than the hypervisor has."""
+
+    cpu: Annotated[float, Field(ge=0.1, le=100)] = 1.0
+    """The sum of the guests' `vcpus`, for each processor of the hypervisor."""
+    memory: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+    """The sum of the guests' memory, as a part of the hypervisor's."""
+
+
+class Hypervisor(Model):
+    """A machine that runs guests, and is no node itself."""
+
+    name: v.Name = Field(examples=["hv1"])
+    """Its name, by which guests name it."""
+    address: v.Address = Field(examples=["192.0.2.31"])
+    """Where it answers SSH: an IP address or a DNS name."""
+    user: v.Text = "root"
+    """The user to log in as."""
+    port: Port = 22
+    """The port of SSH."""
+    key: v.Text | None = Field(default=None, examples=["~/.ssh/id_ed25519"])
+    """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
+    host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
+    """Its public key, as /etc/ssh/ssh_host_ed25519_key.pub on it holds it. Without it anyone on the
+    network can pose as this hypervisor, and as all its guests."""
+    jump: Jump | None = None
+    """The machine through which this one is reached, when it cannot be reached directly."""
+    sudo: bool = Field(default_factory=lambda data: data["user"] != "root")
+    """Whether commands run through `sudo`, which must not ask for a password. True unless the user
+    is root."""
+    kind: v.Text = "libvirt"
+    """What runs its guests."""
+    failure_domain: v.Name | None = Field(default=None, examples=["rack1"])
+    """What fails together with it; its guests' unless they have one of their own."""
+    pool: v.FolderPath = "/var/lib/groundplane/guests"
+    """The folder that holds images and the guests' disks."""
+    bridge: v.InterfaceName | None = Field(default=None, examples=["br0"])
+    """The bridge that its guests are attached to. It must exist."""
+    macvtap: v.InterfaceName | None = Field(default=None, examples=["eno1"])
+    """In place of a bridge: the interface that its guests share. The hypervisor itself cannot reach
+    them then."""
+    emulation: bool = False
+    """Whether guests may run where KVM does not work: emulated, and ten times slower."""
+    overcommit: Overcommit = Overcommit()
+    """How far guests may promise themselves more than it has."""
+    allow_together: bool = False
+    """Whether it may run two control planes of one cluster, which are lost together with it."""
+    state: Literal["present", "lost"] = "present"
+    """`lost`: the machine is gone for good, and nothing tries to reach it. Its guests are lost with
+    it, and must say so."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Hypervisor:
+        if (self.bridge is None) == (self.macvtap is None):
+            raise v.BadValueError(
+                "names both bridge and macvtap, or neither", "Write one of the two."
+            )
+        return self
+
+
 class Host(Model):
     """One machine that is to become a node."""
 
@@ -98,9 +298,15 @@ class Host(Model):
     """The port of SSH."""
     key: v.Text | None = Field(default=None, examples=["~/.ssh/id_ed25519"])
     """Path to the private key, from the folder of the stack. Without it, the SSH agent is asked."""
-    host_key: v.HostKey = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."])
+    guest: Guest | None = None
+    """The virtual machine that it is, where it is to be made. Without it the machine exists."""
+    host_key: v.HostKey = Field(
+        default="",
+        validate_default=True,
+        examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."],
+    )
     """The host's public key, as /etc/ssh/ssh_host_ed25519_key.pub on the host holds it. Without it
-    anyone on the network can pose as this host."""
+    anyone on the network can pose as this host. Required, but for a `guest`."""
     jump: Jump | None = None
     """The machine through which this one is reached, when it cannot be reached directly."""
     sudo: bool = Field(default_factory=lambda data: data["user"] != "root")
@@ -120,6 +326,26 @@ class Host(Model):
     state: Literal["present", "maintenance", "lost"] = "present"
     """`maintenance`: cordoned and drained, and left alone. `lost`: the machine is gone for good;
     nothing tries to reach it, and the cluster forgets it."""
+
+    @field_validator("host_key", mode="wrap")
+    @classmethod
+    def _known_or_made(
+        cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        """Of a machine that exists the key is known beforehand; a guest's is made with it."""
+        if info.data.get("guest") is not None:
+            if value:
+                raise v.BadValueError(
+                    "a guest has none beforehand",
+                    "Remove it.",
+                    "The hypervisor makes the pair, and tells the public half",
+                )
+            return ""
+        if value == "":
+            raise v.BadValueError(
+                "missing", "Add it, such as ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."
+            )
+        return check(value)
 
 
 class Kubernetes(Model):

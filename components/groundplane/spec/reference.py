@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from groundplane.catalogue import product
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import PLATFORM, SECRETS, SITE
-from groundplane.spec.models import Cluster, Host, Model
+from groundplane.spec.models import Cluster, Host, Hypervisor, Model
 from groundplane.spec.systems import KUBERNETES_MINORS, SYSTEMS
 from groundplane.spec.validate import model_in, yaml_example
 
@@ -45,6 +45,14 @@ def _page() -> Iterator[str]:
     yield "| key | file | what it is |"
     yield "| --- | --- | --- |"
     yield "| `hosts` | site | The machines: a list of [hosts](#host). Required. |"
+    yield (
+        "| `hypervisors` | site | The machines that run those of the hosts that are guests: a list "
+        "of [hypervisors](#hypervisor). |"
+    )
+    yield (
+        "| `guests` | site | What holds for each [guest](#guest); what a host's own `guest` says "
+        "goes over it, key by key. |"
+    )
     yield "| `cluster` | both | The [cluster](#cluster). Required. |"
     yield (
         "| `catalogue` | site | Path to a catalogue of the stack's own, from the folder of the "
@@ -62,6 +70,7 @@ def _page() -> Iterator[str]:
         yield from _section(model)
     yield from _owned()
     yield from _versions()
+    yield from _images()
     yield from _systems()
 
 
@@ -79,6 +88,7 @@ def _models() -> list[type[Model]]:
                 visit(inner)
 
     visit(Host)
+    visit(Hypervisor)
     visit(Cluster)
     return found
 
@@ -191,6 +201,19 @@ def _versions() -> Iterator[str]:
         first = catalogue.default(part)
         others = [version for version in catalogue.versions(part)[::-1] if version != first]
         yield f"| {part} | {', '.join([f'**{first}**', *others])} |"
+
+
+def _images() -> Iterator[str]:
+    yield ""
+    yield "## Images of guests"
+    yield ""
+    yield "What a `guest` can be installed from; a catalogue of the stack's own may add others,"
+    yield "with their `url`, `system`, and a `sha256` or `sha512` for each architecture."
+    yield ""
+    yield "| image | system | architectures |"
+    yield "| --- | --- | --- |"
+    for name, image in sorted(product().guest_images().items()):
+        yield f"| `{name}` | {image.system} | {', '.join(sorted(image.sha256 | image.sha512))} |"
 
 
 def _systems() -> Iterator[str]:

@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import SECRETS, SITE
-from groundplane.spec.models import Cluster, Host
+from groundplane.spec.models import Cluster, Guest, Host, Hypervisor
 from groundplane.spec.validate import model_in
 
 FOLDER = Path(__file__).parent.parent / "schema"
@@ -32,7 +32,7 @@ class _Schema(GenerateJsonSchema):
 def schema(kind: str) -> dict[str, Any]:
     """The schema of "platform" (platform.yaml) or "site" (Pulumi.STACK.yaml)."""
     _, whole = models_json_schema(
-        [(Host, "validation"), (Cluster, "validation")],
+        [(model, "validation") for model in (Host, Hypervisor, Guest, Cluster)],
         by_alias=True,
         schema_generator=_Schema,
     )
@@ -41,7 +41,7 @@ def schema(kind: str) -> dict[str, Any]:
         model.pop("title", None)
         _only(model, kind)
     # What both files may give in part is whole only when they are merged.
-    for name in ("Cluster", *_in_both()):
+    for name in ("Cluster", "Guest", *_in_both()):
         models[name].pop("required", None)
     if kind == "site":
         models["Cluster"]["required"] = [
@@ -64,6 +64,15 @@ def schema(kind: str) -> dict[str, Any]:
                 "type": "array",
                 "minItems": 1,
                 "items": {"$ref": "#/$defs/Host"},
+            },
+            "hypervisors": {
+                "description": "The machines that run those of the hosts that are guests.",
+                "type": "array",
+                "items": {"$ref": "#/$defs/Hypervisor"},
+            },
+            "guests": {
+                "description": "What holds for each guest; that of a host goes over it.",
+                "$ref": "#/$defs/Guest",
             },
             "catalogue": {
                 "description": "Path to a catalogue of the stack's own, from the folder of this "

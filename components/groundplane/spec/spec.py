@@ -1,4 +1,4 @@
-"""A whole specification: the hosts, the cluster and the catalogue of one stack."""
+"""A whole specification: hosts, hypervisors, the cluster and the catalogue of one stack."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from groundplane.catalogue import Catalogue, product
 from groundplane.errors import SpecError
+from groundplane.spec import guests
 from groundplane.spec.checks import check
-from groundplane.spec.models import Cluster, Host
+from groundplane.spec.models import Cluster, Host, Hypervisor
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,19 @@ class Spec:
     """What they are to become."""
     catalogue: Catalogue = field(default_factory=product)
     """What can be installed; the release's own unless given."""
+    hypervisors: list[Hypervisor] = field(default_factory=list)
+    """The machines that run those of the hosts that are guests."""
 
     def __post_init__(self) -> None:
         findings = check(self.hosts, self.cluster, self.catalogue)
+        findings += guests.check(self.hosts, self.hypervisors, self.cluster, self.catalogue)
         if findings:
             raise SpecError(findings)
+
+    @property
+    def guests(self) -> list[Host]:
+        """The hosts that are made on hypervisors, in the order given."""
+        return [host for host in self.hosts if host.guest is not None]
 
     @property
     def control_planes(self) -> list[Host]:

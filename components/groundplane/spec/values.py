@@ -205,6 +205,27 @@ def interface_name(value: str) -> str:
     return interface(value)
 
 
+def mac_address(value: str) -> str:
+    """The MAC address of one interface, in lower case."""
+    address = value.lower()
+    if not MAC.fullmatch(address) or int(address[:2], 16) & 1:
+        raise BadValueError(
+            f"{show(value)} is not the MAC address of one interface",
+            "Write one such as 52:54:00:12:34:56; the first number is even.",
+        )
+    return address
+
+
+def folder_path(value: str) -> str:
+    """An absolute path without anything that a shell or XML would read otherwise."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+/?", value) or ".." in value.split("/"):
+        raise BadValueError(
+            f"{show(value)} is not an absolute path",
+            "Write one such as /srv/guests, of letters, digits, '.', '-' and '_'.",
+        )
+    return value.rstrip("/")
+
+
 def qualified_name(value: str) -> str:
     """The key of a Kubernetes label or taint: [DOMAIN/]NAME."""
     prefix, slash, name = value.rpartition("/")
@@ -346,6 +367,48 @@ Address = Annotated[str, AfterValidator(ip_or_name), OrOutput]
 NodeAddress = Annotated[str, AfterValidator(node_ip), OrOutput]
 HostKey = Annotated[str, AfterValidator(host_key), OrOutput]
 Cidr = Annotated[str, AfterValidator(cidr)]
+MacAddress = Annotated[str, AfterValidator(mac_address)]
+FolderPath = Annotated[str, AfterValidator(folder_path)]
+PciAddress = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]"),
+            "{} is not a PCI address",
+            "Write one such as 0000:3b:00.0, as `lspci -D` prints it.",
+        )
+    ),
+]
+Uuid = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+            "{} is not a UUID",
+            "Write one such as c2177883-f1bb-47f0-914d-32a22e3a8804, in lower case.",
+        )
+    ),
+]
+Numbers = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*"),
+            "{} is not a set of numbers",
+            "Write one such as 0-3,8, in quotes.",
+        )
+    ),
+]
+CpuMode = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            re.compile(r"[A-Za-z0-9_.+-]+"),
+            "{} is not the name of a CPU model",
+            "Write host-passthrough, host-model, maximum, or a name of `virsh cpu-models x86_64`.",
+        )
+    ),
+]
 Url = Annotated[str, AfterValidator(url)]
 RegistryName = Annotated[str, AfterValidator(registry_name)]
 Interface = Annotated[str, AfterValidator(interface)]

@@ -54,6 +54,13 @@ data_json() { jq -cS "$1" "$DATA"; }
 # digest: of standard input, as bare hexadecimal.
 digest() { sha256sum | cut -d' ' -f1; }
 
+# has_digest FILE DIGEST: SHA-256, or SHA-512 where its maker publishes no other; the length tells.
+has_digest() {
+  local sum=sha256sum
+  [ "${#2}" -eq 64 ] || sum=sha512sum
+  [ "$("$sum" <"$1" | cut -d' ' -f1)" = "$2" ]
+}
+
 # applied NAME: the digest that a previous run left for this group of settings; empty when none.
 applied() { cat "$STATE/applied/$1" 2>/dev/null || true; }
 
@@ -194,10 +201,10 @@ wait_until() {
 
 # ---- parts from outside --------------------------------------------------------------------
 
-# fetch URL SHA256 TARGET: a verified file or nothing. Resumes, retries, and never leaves a
+# fetch URL DIGEST TARGET: a verified file or nothing. Resumes, retries, and never leaves a
 # half-written or unverified file under the target's name.
 fetch() {
-  local url=$1 sha256=$2 target=$3 part=$3.part try
+  local url=$1 sum=$2 target=$3 part=$3.part try
   [ ! -e "$target" ] || return 0
   mkdir -p "$(dirname "$target")" || cannot_write "$target"
   for try in 1 2 3 4; do
@@ -210,7 +217,7 @@ fetch() {
         33) rm -f "$part" ;;
       esac
     }
-    if [ -e "$part" ] && [ "$(digest <"$part")" = "$sha256" ]; then
+    if [ -e "$part" ] && has_digest "$part" "$sum"; then
       sync "$part"
       mv "$part" "$target"
       changed "$(basename "$target") fetched"
@@ -219,7 +226,7 @@ fetch() {
     # A complete file with the wrong digest would be resumed for ever: begin again.
     [ "$try" -lt 2 ] || rm -f "$part"
   done
-  die "$url: not to be had with the digest $sha256" \
+  die "$url: not to be had with the digest $sum" \
     "is the mirror reachable from this host, and does it hold the official file?"
 }
 

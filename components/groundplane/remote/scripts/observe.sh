@@ -12,6 +12,7 @@
 #   FEATURES      (array) kernel modules that must be there or loadable
 #   COMMANDS      (array) commands that must be there
 #   MIRRORS       (array) URLs to try;  PROXY (array) NAME=VALUE of http_proxy and its like
+#   POOL STACK    of a hypervisor: the folder of its guests, and whose are looked at
 set -uo pipefail
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -53,6 +54,7 @@ look() {
   features
   packages
   clusters
+  hypervisor
   ledgers
   certificates
   end_slow
@@ -108,6 +110,58 @@ hardware() {
     paths=("${paths[@]:1}")
   done < <(df -B1 --output=size,avail "${paths[@]}" 2> /dev/null | tail -n +2)
 }
+
+# What a machine that runs guests tells of them. All domains, also of others: they share the memory.
+hypervisor() {
+  [[ -v POOL ]] || return 0
+  local path key value name='' state='' vcpus='' memory='' free size
+  while read -r key value _; do
+    [[ $key == MemAvailable: ]] && say available "$((value * 1024))" && break
+  done < /proc/meminfo
+  while IFS=: read -r key value; do
+    [[ $key == model\ name* ]] && say cpu_model "${value# }" && break
+  done < /proc/cpuinfo
+  for path in /sys/module/kvm_{intel,amd}/parameters/nested; do
+    first_line "$path" && [[ $REPLY ]] && say nested "$REPLY"
+  done
+  for path in /sys/class/net/*/bridge; do
+    [[ -d $path ]] && path=${path%/bridge} && say bridge "${path##*/}"
+  done
+  # The pool may not be there yet: then what it will be on.
+  path=$POOL
+  until [[ -d $path ]]; do path=${path%/*} path=${path:-/}; done
+  read -r size free < <(df -B1 --output=size,avail "$path" 2> /dev/null | tail -n +2)
+  say disk "$POOL" "$free" "$size"
+  for path in "$POOL/$STACK".*/guest.json; do
+    [[ -r $path ]] || continue
+    name=${path%/guest.json}
+    say_file guest "${name##*/}" "$path"
+  done
+  if [[ -c /dev/kvm && -w /dev/kvm ]]; then say kvm there; fi
+  type -P virsh > /dev/null || return 0
+  while IFS='=' read -r key value; do
+    case $key in
+      "Using library: libvirt "*) libvirt=${key##* } && say libvirt "$libvirt" ;;
+      "Domain: '"*)
+        one_domain
+        key=${key#*\'} name=${key%\'*} state=0 vcpus='' memory=''
+        ;;
+      *state.state) state=$value ;;
+      *vcpu.maximum) vcpus=$value ;;
+      *balloon.maximum) memory=$((value * 1024)) ;;
+    esac
+  done < <(timeout 10 virsh -q -c qemu:///system 'version; domstats --state --vcpu --balloon' 2> /dev/null)
+  one_domain
+}
+one_domain() {
+  [[ $name ]] || return 0
+  domain[$name]=${DOMAIN_STATES[state]-unknown}
+  say domain "$name" "${domain[$name]}" "$vcpus" "$memory"
+}
+libvirt=
+declare -A domain=()
+# As virDomainState counts them.
+DOMAIN_STATES=(unknown running running paused running 'shut off' crashed suspended)
 
 network() {
   local path name mac mtu line words
@@ -268,10 +322,10 @@ ledgers() {
     paths+=("$path")
     while IFS=$'\t' read -r kind a b c; do
       case $kind in
-        file | link | absent | cert) paths+=("$a") ;;
+        file | link | absent | cert | exists) paths+=("$a") ;;
         unit) units+=("$a") ;;
         package) names+=("$a") ;;
-        sysctl | module) ;;
+        sysctl | module | domain) ;;
         *) continue ;;
       esac
       steps+=("$step") kinds+=("$kind") as+=("$a") bs+=("$b") cs+=("$c")
@@ -386,6 +440,15 @@ now_of() {
     absent)
       [[ ${type[$a]-} ]] || return 0
       REPLY=present
+      ;;
+    exists)
+      [[ ${type[$a]-} ]] && return 0
+      ;;
+    domain)
+      # Where libvirt did not answer nothing can be said.
+      [[ $libvirt ]] || return 0
+      REPLY=${domain[$a]-absent}
+      [[ $REPLY == "$b" ]] && return 0
       ;;
     cert)
       # Its date is compared by the caller, who can read it.

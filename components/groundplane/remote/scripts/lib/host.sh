@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# What Kubernetes asks of any host before a runtime or a kubelet comes: modules and sysctls.
-# Data: .settings {pod_cidrs}
+# What Kubernetes asks of any host before a runtime or a kubelet comes: modules and sysctls. The
+# proxy for downloads.
+# Data: .settings {pod_cidrs} .runtime {proxy}
 
 host_apply() {
   load_module overlay
@@ -21,4 +22,12 @@ host_reset() {
   for file in "$STATE"/before/sysctl/*; do
     [ ! -e "$file" ] || sysctl -qw "$(basename "$file")=$(cat "$file")" || true
   done
+}
+
+# proxy_export: what is downloaded from here on goes through the proxy.
+proxy_export() {
+  local name value
+  while IFS='=' read -r name value; do export "$name=$value"; done < <(data '
+    .runtime.proxy // {} | to_entries[]
+    | if .key == "no_proxy" then "no_proxy=\(.value)" else "\(.key)_proxy=\(.value)" end')
 }

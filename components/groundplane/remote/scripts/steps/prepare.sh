@@ -58,13 +58,6 @@ unpack() {
   changed "$3 $(basename "$2")"
 }
 
-proxy_export() {
-  local name value
-  while IFS='=' read -r name value; do export "$name=$value"; done < <(data '
-    .runtime.proxy // {} | to_entries[]
-    | if .key == "no_proxy" then "no_proxy=\(.value)" else "\(.key)_proxy=\(.value)" end')
-}
-
 begin() {
   host_apply
   runtime_apply
