@@ -149,16 +149,20 @@ def guest(lab: Lab, vm: Vm) -> dict[str, Any]:
     }
 
 
+def vm(name: str, memory: int) -> Vm:
+    """A guest by its name: vcp1 to vcp5, vw1 to vw5."""
+    kind, number = name[:-1], int(name[-1])
+    return Vm(name, f"198.18.0.{(60 if kind == 'vcp' else 70) + number}", memory)
+
+
 def vms(lab: Lab, kvm: bool) -> list[Vm]:
     """The guests of the lab's size; fewer where they are emulated."""
     size = lab.size
     controls = size.guest_control_planes or (3 if kvm else 1)
     workers = size.guest_workers if size.guest_workers is not None else (2 if kvm else 1)
     return [
-        Vm(f"vcp{n}", f"198.18.0.{60 + n}", size.guest_control_plane_memory)
-        for n in range(1, controls + 1)
-    ] + [
-        Vm(f"vw{n}", f"198.18.0.{70 + n}", size.guest_worker_memory) for n in range(1, workers + 1)
+        *(vm(f"vcp{n}", size.guest_control_plane_memory) for n in range(1, controls + 1)),
+        *(vm(f"vw{n}", size.guest_worker_memory) for n in range(1, workers + 1)),
     ]
 
 

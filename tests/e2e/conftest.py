@@ -11,17 +11,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Stack
+from harness import Guests, Stack
 
 from lab import environment, machines, mirror
 from lab.__main__ import begin
-from lab.config import configured
+from lab.config import TWINS, configured
 
 # Beside any lab that a person has up in this checkout.
 os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
 
 # Ten minutes to half an hour each, most of it kubeadm's own: run them by `make e2e-all`.
-LONG = {"test_20_members.py", "test_21_upgrade.py", "test_22_five.py", "test_40_restore.py"}
+LONG = {
+    "test_20_members.py",
+    "test_21_upgrade.py",
+    "test_22_five.py",
+    "test_40_restore.py",
+    "test_50_twins.py",
+    "test_51_guests.py",
+}
 
 FAILED = pytest.StashKey[dict[Path, str]]()
 
@@ -68,6 +75,23 @@ def session_stack() -> Iterator[Stack]:
     mirror.stop(lab.folder)
     machines.destroy_all(lab)
     environment.forget(lab)
+
+
+@pytest.fixture(scope="session")
+def session_guests(session_stack: Stack) -> Iterator[Guests]:
+    lab = session_stack.lab
+    begin(lab, TWINS, others=True)
+    guests = Guests(lab)
+    yield guests
+    if not os.environ.get("GROUNDPLANE_KEEP"):
+        guests.forget()
+
+
+@pytest.fixture
+def guests(session_guests: Guests, stack: Stack) -> Iterator[Guests]:
+    """The stack of guests, beside `stack`."""
+    yield session_guests
+    session_guests.stop_all()
 
 
 @pytest.fixture
