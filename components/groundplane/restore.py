@@ -37,11 +37,11 @@ from groundplane.remote.connect import (
     last_line,
     run_all,
 )
-from groundplane.remote.observation import Observation, look
+from groundplane.remote.observation import Observation
 from groundplane.snapshots import Snapshot
 from groundplane.spec import Host, Spec
 from groundplane.spec.load import REGISTRY_PASSWORD
-from groundplane.survey import expectation
+from groundplane.survey import look_around
 
 __all__ = ["from_snapshot", "from_survivor", "identity_of_stack", "read_identity"]
 
@@ -277,13 +277,13 @@ def blank_hosts(
 
     What an earlier restore left half done is cleared without asking.
     """
-    seen = look(spec.hosts, expectation(spec))
+    seen = look_around(spec, again=True)
     _answer(seen, controls)
     full = [host for host in controls if not seen.blank(host.name)]
     if clear := full if wipe else _begun(full):
         reset(clear, spec.stack)
         say(f"{', '.join(host.name for host in clear)}: reset")
-        seen = look(spec.hosts, expectation(spec))
+        seen = look_around(spec, again=True)
         _answer(seen, controls)
         full = [host for host in controls if not seen.blank(host.name)]
     if full:
@@ -348,7 +348,7 @@ def from_survivor(spec: Spec, name: str, wipe: bool, reset: Reset, say: Say) -> 
             "",
             f"Name one of {', '.join(host.name for host in controls)}.",
         )
-    seen = look(spec.hosts, expectation(spec))
+    seen = look_around(spec, again=True)
     _answer(seen, [survivor])
     found = seen.seen(name)
     assert found is not None

@@ -14,7 +14,15 @@ from groundplane.remote.guests import Guest, State
 from groundplane.remote.observation import Expect, Observation, look, observe
 from groundplane.spec import Cluster, Host, Spec
 
-__all__ = ["expectation", "look_around", "of_sources", "silent_leavers", "sources", "survey"]
+__all__ = [
+    "expectation",
+    "look_around",
+    "of_sources",
+    "reachable",
+    "silent_leavers",
+    "sources",
+    "survey",
+]
 
 # Seconds: Kubernetes calls a Node Ready for up to 50 after its host's last word.
 VERDICT = 70
@@ -91,6 +99,18 @@ def look_around(spec: Spec, *, again: bool = False) -> Observation:
     seen = (look if again else observe)(hosts, expectation(spec))
     ordered = {h.name: told.get(h.name) or seen.hosts[h.name] for h in spec.hosts}
     return dataclasses.replace(seen, hosts=ordered, guests=guests)
+
+
+def reachable(spec: Spec) -> Spec:
+    """The specification with the keys of those guests that are there."""
+    known = {name: g.host_key for source in sources(spec) for name, g in source.plan(spec).items()}
+    if not known:
+        return spec
+    hosts = [
+        host.model_copy(update={"host_key": known[host.name]}) if known.get(host.name) else host
+        for host in spec.hosts
+    ]
+    return dataclasses.replace(spec, hosts=hosts)
 
 
 def _without_a_look(name: str, guest: Guest) -> HostSeen | HostUnreachable:

@@ -285,8 +285,9 @@ class Hosts:
         self.begun: tuple[str, ...] = ()  # where an earlier restore did not end
         self.resets: list[list[str]] = []
         monkeypatch.setattr(restore, "run_all", self.run_all)
-        monkeypatch.setattr(restore, "look", lambda hosts, expect: Observation("metal", self.state))
-        monkeypatch.setattr(restore, "expectation", lambda spec: None)
+        monkeypatch.setattr(
+            restore, "look_around", lambda spec, again: Observation("metal", self.state)
+        )
 
     def are(self, *seen: HostSeen | HostUnreachable, begun: Sequence[str] = ()) -> None:
         self.state = {host.name: host for host in seen}

@@ -53,7 +53,7 @@ def on_the_wire(made: Spec, step: str, name: str = "") -> dict[str, Any]:
     """What the step of this name is given on stdin for the host, without its token."""
     head = {"stack": made.stack, "step": step, "revision": 1}
     if step in ("membership", "nodes"):
-        given = getattr(data, step)(made)
+        given = data.membership(made, {}) if step == "membership" else data.nodes(made)
     else:
         host = next(host for host in made.hosts if host.name == name)
         given = (

@@ -2,15 +2,26 @@
 
 import hashlib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from groundplane.catalogue import Catalogue, with_mirror
+from groundplane.remote.guests import Guest
 from groundplane.spec import Cluster, Host, Spec, immutable
 
-__all__ = ["SECRET", "backup", "join_token", "membership", "node", "nodes", "prepare", "token_id"]
+__all__ = [
+    "SECRET",
+    "backup",
+    "join_token",
+    "membership",
+    "node",
+    "nodes",
+    "prepare",
+    "release",
+    "token_id",
+]
 
 SECRET = "groundplane.key"
 """The part of a cluster's identity that keys and tokens come from; see scripts/lib/keys.sh."""
@@ -187,8 +198,8 @@ def _endpoint(spec: Spec, host: Host) -> dict[str, Any]:
     }
 
 
-def node(spec: Spec, host: Host) -> dict[str, Any]:
-    """All that a host is to be as a member of the cluster."""
+def node(spec: Spec, host: Host, guest: Guest | None = None) -> dict[str, Any]:
+    """All that a host is to be as a member of the cluster; `guest` where its machine is made."""
     cluster = spec.cluster
     control_plane = {
         "certificates": cluster.certificates_generation,
@@ -204,6 +215,19 @@ def node(spec: Spec, host: Host) -> dict[str, Any]:
         "ignore_preflight": cluster.ignore_preflight,
         "immutable": immutable(cluster),
         "backup": _schedule(cluster, host),
+        "machine": dict(guest.machine) if guest else None,
+    }
+
+
+def release(spec: Spec, host: Host, guest: Guest | None) -> dict[str, Any]:
+    """What a guest must know to go out of service before its machine changes."""
+    return {
+        "name": host.name,
+        "address": host.node_address,
+        "role": host.role,
+        "endpoint": _endpoint(spec, host),
+        "max_unavailable": spec.cluster.max_unavailable,
+        "machine": dict(guest.machine) if guest else None,
     }
 
 
@@ -233,10 +257,12 @@ def backup(cluster: Cluster) -> dict[str, Any] | None:
     }
 
 
-def membership(spec: Spec) -> dict[str, Any]:
-    """Who belongs to the cluster. A lost host does not."""
+def membership(spec: Spec, guests: Mapping[str, Guest]) -> dict[str, Any]:
+    """Who belongs to the cluster, and what guests are installed from. A lost host does not."""
     here = [host for host in spec.hosts if host.state != "lost"]
+    workers = [host.name for host in here if host.role == "worker" and host.name in guests]
     return {
+        "images": {name: guests[name].machine.get("image") for name in workers},
         "control_planes": {h.name: h.node_address for h in here if h.role == "control-plane"},
         "workers": [h.name for h in here if h.role == "worker"],
     }

@@ -68,11 +68,14 @@ class KubeadmCluster(pulumi.ComponentResource):
 
         # First, so that everything else is deleted with it when the whole cluster goes.
         plan.undo = teardown(name, spec, plan.child())
+        # A machine that changes under a member waits for the member's turn; the others need not.
         for host in spec.guests:
-            plan.make(host)
-        prepared = {host.name: plan.prepare(host) for host in spec.hosts}
+            if not plan.disturbs(host):
+                plan.make(host)
+        early = [host for host in spec.hosts if not plan.renews(host)]
+        prepared = {host.name: plan.prepare(host) for host in early}
         founded = plan.bootstrap(prepared[plan.founder.name])
-        secrets = {host.name: plan.secrets(host, founded, prepared) for host in spec.hosts}
+        secrets = {host.name: plan.secrets(host, founded, prepared[host.name]) for host in early}
         plan.tell_adoption(founded)
         members = plan.membership(secrets)
 
@@ -80,13 +83,12 @@ class KubeadmCluster(pulumi.ComponentResource):
         # The first waits for the secrets of all: it may write with a key that is new to them.
         turn: list[pulumi.Resource] = [
             members,
-            *(secrets[host.name] for host in spec.control_planes),
+            *(secrets[host.name] for host in spec.control_planes if host in early),
         ]
         controls: list[pulumi.Resource] = []
         # Members first: they must know of a newcomer before it may carry the endpoint's address.
         for host in sorted(spec.control_planes, key=lambda host: not plan.seen.joined(host.name)):
-            # Its own once more: deletes follow direct dependencies, and it leaves before they go.
-            controls.append(plan.node(host, [*turn, secrets[host.name]]))
+            controls.append(plan.turn(host, turn, founded, secrets))
             # What the founder has left to do after founding disturbs nobody.
             if not (plan.blank and host is plan.founder):
                 turn = [controls[-1]]
@@ -99,10 +101,10 @@ class KubeadmCluster(pulumi.ComponentResource):
         for host in spec.workers:
             if plan.seen.joined(host.name):
                 lane = lanes.pop(0)
-                workers.append(plan.node(host, [lane, secrets[host.name]]))
+                workers.append(plan.turn(host, [lane], founded, secrets))
                 lanes.append(workers[-1])
             else:
-                workers.append(plan.node(host, [barrier, secrets[host.name]]))
+                workers.append(plan.turn(host, [barrier], founded, secrets))
 
         gone = plan.let_go()
         config = plan.kubeconfig(founded, controls[:1])
@@ -161,10 +163,13 @@ class _Plan:
         serving = set(seen.living(host.name for host in members))
         self.living = [host for host in members if host.name in serving]
         # Where the cluster is founded; once it stands, whoever holds it can give its identity.
-        self.founder = (self.living or members or spec.control_planes)[0]
+        # Not one that is installed anew: the others wait for this one before its turn comes.
+        staying = [host for host in self.living if not self.renews(host)]
+        self.founder = (staying or self.living or members or spec.control_planes)[0]
         # Who acts for the whole cluster. Always the same one, so that a control plane which is
         # slow to answer for once changes nothing; unless there is something to do and it cannot.
         holder = next((h for h in members if seen.conforms(h.name, "membership")), self.founder)
+        holder = self.founder if self.renews(holder) else holder
         able = holder in self.living or not self.membership_is_due
         self.speaker = holder if able else self.founder
 
@@ -213,7 +218,7 @@ class _Plan:
         )
 
     def secrets(
-        self, host: Host, founded: remote.Command, prepared: dict[str, remote.Command]
+        self, host: Host, founded: remote.Command, prepared: remote.Command
     ) -> remote.Command:
         registry = self.spec.cluster.registry
         login = registry and {
@@ -249,8 +254,53 @@ class _Plan:
                 )
             ),
             self.seen,
-            self.of_host(host, prepared[host.name], founded),
+            self.of_host(host, prepared, founded),
             deletes=True,
+        )
+
+    def turn(
+        self,
+        host: Host,
+        orders: Sequence[pulumi.Resource],
+        founded: remote.Command,
+        secrets: dict[str, remote.Command],
+    ) -> remote.Command:
+        """All that disturbs a member, in one piece; `secrets` of those that are known to it."""
+        if host.guest is not None and self.disturbs(host):
+            # Out of service, then the machine, then back: nobody else is disturbed meanwhile.
+            known = [secrets[host.name]] if host.name in secrets else []
+            self.make(host, [self.release(host, [*orders, *known])])
+            if host.name not in secrets:
+                secrets[host.name] = self.secrets(host, founded, self.prepare(host))
+        elif host.guest is not None:
+            self.release(host, [secrets[host.name]])
+        # Its own once more: deletes follow direct dependencies, and it leaves before they go.
+        return self.node(host, [*orders, secrets[host.name]])
+
+    def disturbs(self, host: Host) -> bool:
+        """Whether the machine of a member changes, so that it must be out of service before."""
+        guest = self.seen.guests.get(host.name)
+        return (
+            guest is not None
+            and self.seen.joined(host.name)
+            and (guest.restarts or guest.anew)
+            and host.state != "lost"
+        )
+
+    def renews(self, host: Host) -> bool:
+        """Whether a member is installed anew: what is done on it waits for its new machine."""
+        return self.disturbs(host) and self.seen.guests[host.name].anew
+
+    def release(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
+        return step(
+            self.called(host.name, "release"),
+            self.at[host.name],
+            "release",
+            data.release(self.spec, host, self.seen.guests.get(host.name)),
+            self.seen,
+            self.of_host(host, *orders),
+            # By its data alone: what it did went with the machine.
+            token="machine",
         )
 
     def node(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
@@ -259,7 +309,10 @@ class _Plan:
             self.at[host.name],
             "node",
             self.cluster_id.apply(
-                lambda cluster: {"cluster": cluster, **data.node(self.spec, host)}
+                lambda cluster: {
+                    "cluster": cluster,
+                    **data.node(self.spec, host, self.seen.guests.get(host.name)),
+                }
             ),
             self.seen,
             # Leaving is its own part, whatever becomes of its machine.
@@ -358,7 +411,7 @@ class _Plan:
             self.called("membership"),
             self.at[self.speaker.name],
             "membership",
-            data.membership(self.spec),
+            data.membership(self.spec, self.seen.guests),
             self.seen,
             self.child(secrets[self.speaker.name]),
             token=token_hex(8) if self.membership_is_due else None,

@@ -10,6 +10,7 @@ from groundplane import restore as ways
 from groundplane.commands.reset import reset_hosts
 from groundplane.errors import GroundplaneError
 from groundplane.spec import load
+from groundplane.survey import reachable
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -55,7 +56,7 @@ def restore(
             "comes back later is a second cluster of the same identity until it is wiped",
             "If the others are gone for good, add --accept-data-loss-after-last-write.",
         )
-    spec = load(stack)
+    spec = reachable(load(stack))
     say = ways.stopwatch(click.echo)
     if from_survivor:
         host = ways.from_survivor(spec, from_survivor, wipe, reset_hosts, say)

@@ -8,6 +8,7 @@ import click
 
 from groundplane import snapshots as places
 from groundplane.spec import load
+from groundplane.survey import reachable
 
 
 @click.command()
@@ -15,7 +16,7 @@ from groundplane.spec import load
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one list.")
 def snapshots(stack: str | None, as_json: bool) -> None:
     """List the snapshots of a stack's cluster, newest first."""
-    spec = load(stack)
+    spec = reachable(load(stack))
     found = places.found(spec, lambda line: click.echo(line, err=True))
     if as_json:
         click.echo(json.dumps([{**vars(s), "at": s.at.isoformat()} for s in found], indent=2))

@@ -173,6 +173,9 @@ def _planned(spec: Spec, host: Host, seen: Observation) -> guests.Guest:
     unknown = guests.Guest(
         hypervisor.name, State.ABSENT, arch=found.arch, packager="apt" if debian else "dnf"
     )
+    wanted = machine(spec, host, unknown)
+    becomes = {"definition": digest(wanted["definition"]), "image": str(wanted["image"])}
+    unknown = replace(unknown, machine=becomes)
     name = domain(spec.stack, host.name)
     there, record = found.hypervisor.domains.get(name), found.hypervisor.guests.get(name, {})
     lost_disk = any(
@@ -181,14 +184,13 @@ def _planned(spec: Spec, host: Host, seen: Observation) -> guests.Guest:
     )
     if there is None or not record.get("key") or lost_disk:
         return unknown
-    wanted = machine(spec, host, unknown)
     return replace(
         unknown,
         state=State.RUNNING if there.state == "running" else State.STOPPED,
         host_key=str(record["key"]),
         said=there.state,
-        anew=record.get("image") != wanted["image"],
-        restarts=record.get("definition") != digest(wanted["definition"]),
+        anew=record.get("image") != becomes["image"],
+        restarts=record.get("definition") != becomes["definition"],
     )
 
 

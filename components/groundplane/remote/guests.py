@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -33,6 +34,8 @@ class Guest:
     """The update shuts it off and starts it with another definition."""
     anew: bool = False
     """The update installs it anew: what is on its first disk is lost."""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """Digests of what its machine is to be: `definition`, another one restarts it, and `image`."""
 
     @property
     def key_is_known(self) -> bool:

@@ -92,9 +92,9 @@ def install(
     """
     scripts = bundle()
     token = seen.token(host.name, seen.called("bundle"), scripts.digest)
-    line, remove = f"{scripts.digest} {seen.stack} {token}", REMOVE
+    whose, remove = seen.stack, REMOVE
     if seen.shared:
-        line, remove = f"{line} {_link(seen)}", f"{LIBRARY}/{_link(seen)}/forget {seen.stack}"
+        whose, remove = f"{whose} {_link(seen)}", f"{LIBRARY}/{_link(seen)}/forget {seen.stack}"
     opts = pulumi.ResourceOptions.merge(opts, _as_the_host_stands(host, seen))
     upload = remote.CopyToRemote(
         f"{name}-scripts",
@@ -108,7 +108,7 @@ def install(
         connection=connection(host),
         create=f"{SEND} | " + _as_root(host, f"sh -c '{_quoted(installer())}'"),
         delete=_as_root(host, remove),
-        stdin=f"{line}\n",
+        stdin=f"{scripts.digest} {whose} {token}\n",
         add_previous_output_in_env=False,
         logging=remote.Logging.STDERR,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[upload])),

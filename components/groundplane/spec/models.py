@@ -212,9 +212,6 @@ class Guest(Model):
     """Further disks, such as for Rook."""
     devices: list[Device] = []
     """Devices of the hypervisor that it holds alone."""
-    snapshot_before_upgrade: bool = False
-    """Whether a snapshot of its first disk is kept from before each upgrade of Kubernetes. It is
-    taken while the guest is drained and shut off."""
 
 
 class Overcommit(Model):

@@ -139,6 +139,7 @@ hypervisor() {
   done
   if [[ -c /dev/kvm && -w /dev/kvm ]]; then say kvm there; fi
   type -P virsh > /dev/null || return 0
+  name=
   while IFS='=' read -r key value; do
     case $key in
       "Using library: libvirt "*) libvirt=${key##* } && say libvirt "$libvirt" ;;

@@ -20,7 +20,7 @@ seed_path() { printf '%s/%s.iso' "$SEEDS" "$(data .domain)"; }
 
 # domain_xml [SEED]: from .definition; with the seed only while the guest is installed.
 domain_xml() {
-  jq -r --arg seed "${1:-}" --arg folder "$(guest_folder)" '
+  jq -r --arg seed "${1:-}" --arg folder "$(guest_folder)" --arg image "$(image_path "$(data .image)")" '
     def text: tostring | gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;")
       | gsub("\u0027"; "&apos;") | gsub("\""; "&quot;");
     def attribute($name): if . == null then "" else " \($name)=\u0027\(text)\u0027" end;
@@ -29,12 +29,20 @@ domain_xml() {
     def within($name): if length == 0 then empty else "<\($name)>", ("  " + .[]), "</\($name)>" end;
     # The letters of the n-th disk, as the kernel counts on: vda to vdz, vdaa.
     def letters: if . < 26 then [97 + .] | implode else (. / 26 | floor - 1 | letters) + (. % 26 | letters) end;
+    # The image stays its own and is given to no emulator, which would touch it at each start.
+    def backing:
+      "<backingStore type=\u0027file\u0027>",
+      "  <format type=\u0027qcow2\u0027/>",
+      "  <source file=\u0027\($image)\u0027><seclabel model=\u0027dac\u0027 relabel=\u0027no\u0027/></source>",
+      "  <backingStore/>",
+      "</backingStore>";
     def disk($number; $file; $serial; $threads):
       "<disk type=\u0027file\u0027 device=\u0027disk\u0027>",
       "  <driver name=\u0027qemu\u0027 type=\u0027qcow2\u0027" + (.cache | attribute("cache")) + (.io | attribute("io"))
         + (.discard | attribute("discard"))
         + (if $threads > 0 then $number % $threads + 1 else null end | attribute("iothread")) + "/>",
       "  <source file=\u0027\($folder)/\($file).qcow2\u0027/>",
+      (if $number == 0 then "  " + backing else empty end),
       "  <target dev=\u0027vd\($number | letters)\u0027 bus=\u0027virtio\u0027/>",
       ("  " + ([(.bytes | element("total_bytes_sec")), (.iops | element("total_iops_sec"))] | within("iotune"))),
       ("  " + ($serial | element("serial"))),

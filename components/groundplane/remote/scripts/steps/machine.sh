@@ -21,9 +21,11 @@ apply() {
   record .key >"$RESULT"
 }
 
+# Nothing else on this hypervisor takes its entry away.
 destroy() {
   remove_domain
   remove_paths "$(guest_folder)"
+  rm -f "$STATE/ledger/$STEP".{json,facts}
 }
 
 # What was installed, and with which definition; written when all of it is there.

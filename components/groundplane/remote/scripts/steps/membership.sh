@@ -3,7 +3,7 @@
 # longer names and does not answer, never what lives, and lets the named workers in.
 # Why before: Pulumi creates the new before it deletes the old, and etcd refuses to add a member
 # while a voting one is silent; a dead host's own steps cannot connect to say that it left.
-# Data: .control_planes {name: address} .workers [name]
+# Data: .control_planes {name: address} .workers [name] .images {name: digest} of guests among them
 
 apply() {
   rights
@@ -58,9 +58,17 @@ silent() {
 admit_workers() {
   local name
   for name in $(data '.workers[]'); do
-    silent "$name" 15 || continue
+    silent "$name" 15 || installed_anew "$name" || continue
     token "$name" | kube apply --server-side --force-conflicts -f - >/dev/null
   done
+  data_json '.images // {}' | write_atomically "$STATE/images" 0600
+}
+
+# A guest that this update installs anew lives still, and leaves when its turn has come.
+installed_anew() {
+  local was
+  was=$(jq -r --arg name "$1" '.[$name] // empty' "$STATE/images" 2>/dev/null) || return 1
+  [ -n "$was" ] && [ "$was" != "$(jq -r --arg name "$1" '.images[$name] // empty' "$DATA")" ]
 }
 
 token() {

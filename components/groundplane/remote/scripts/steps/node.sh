@@ -3,10 +3,12 @@
 # disturbs the node happens here, behind the gate, and nowhere else.
 # Data: .name .address .role .state .kubernetes .runtime .endpoint .settings
 #       .max_unavailable .certificates .encryption .ignore_preflight .immutable .backup
+#       .machine of a guest: what its machine is; see release
 
 apply() {
   host_apply
   if joined; then change; else enter; fi
+  machine_settled
   backup_apply
   record_facts
 }
@@ -377,43 +379,6 @@ change_version() {
 cluster_version() {
   kube -n kube-system get configmap kubeadm-config -o jsonpath='{.data.ClusterConfiguration}' |
     sed -n 's/^kubernetesVersion: //p'
-}
-
-# ---- leaving ---------------------------------------------------------------------------------
-
-leave() {
-  local name credentials=$RUN/leaving.conf
-  name=$(data .name)
-  gate_enter leave
-  node_drain
-  if is_control_plane; then
-    cp /etc/kubernetes/admin.conf "$credentials"
-    leave_etcd
-    # From here on the address must be carried by somebody whose API server will stay.
-    endpoint_reset
-  else
-    cp /etc/kubernetes/kubelet.conf "$credentials"
-    cp -L /var/lib/kubelet/pki/kubelet-client-current.pem "$RUN/leaving.pem"
-    sed -i "s|/var/lib/kubelet/pki/kubelet-client-current.pem|$RUN/leaving.pem|" "$credentials"
-  fi
-  systemctl stop kubelet
-  export KUBECONFIG=$credentials
-  wait_until 60 "the other API servers answer" kube get --raw /readyz
-  kube delete node "$name" --ignore-not-found >/dev/null
-  changed "node $name left the cluster"
-  gate_leave
-  rm -f "$credentials" "$RUN/leaving.pem"
-  unset KUBECONFIG
-}
-
-leave_etcd() {
-  local id name others
-  others=$(etcd_others)
-  while read -r id name _; do
-    [ "$name" = "$(data .name)" ] || continue
-    etcd_remove "$others" "$id"
-    changed "etcd member $name removed"
-  done < <(etcd_members_named "$others")
 }
 
 # ---- facts -----------------------------------------------------------------------------------

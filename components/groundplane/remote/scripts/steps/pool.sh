@@ -15,7 +15,11 @@ apply() {
   forget_images
 }
 
-destroy() { FACTS=/dev/null forget_images; }
+destroy() {
+  FACTS=/dev/null forget_images
+  rm -f "$STATE/ledger/$STEP".{json,facts}
+  rmdir "$(data .pool)/images" "$(data .pool)" 2>/dev/null || true
+}
 
 folder() {
   [ "$(stat -c %a "$1" 2>/dev/null)" != 711 ] || return 0

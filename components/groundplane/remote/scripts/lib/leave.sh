@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# A node that leaves the cluster, or its service while its machine is shut off.
+# Data: .name .address .role .endpoint .max_unavailable .machine
+
+leave() {
+  local name credentials=$RUN/leaving.conf
+  name=$(data .name)
+  gate_enter leave
+  node_drain
+  if is_control_plane; then
+    cp /etc/kubernetes/admin.conf "$credentials"
+    leave_etcd
+    # From here on the address must be carried by somebody whose API server will stay.
+    endpoint_reset
+  else
+    cp /etc/kubernetes/kubelet.conf "$credentials"
+    cp -L /var/lib/kubelet/pki/kubelet-client-current.pem "$RUN/leaving.pem"
+    sed -i "s|/var/lib/kubelet/pki/kubelet-client-current.pem|$RUN/leaving.pem|" "$credentials"
+  fi
+  systemctl stop kubelet
+  export KUBECONFIG=$credentials
+  wait_until 60 "the other API servers answer" kube get --raw /readyz
+  kube delete node "$name" --ignore-not-found >/dev/null
+  changed "node $name left the cluster"
+  gate_leave
+  rm -f "$credentials" "$RUN/leaving.pem"
+  unset KUBECONFIG
+}
+
+leave_etcd() {
+  local id name others
+  others=$(etcd_others)
+  while read -r id name _; do
+    [ "$name" = "$(data .name)" ] || continue
+    etcd_remove "$others" "$id"
+    changed "etcd member $name removed"
+  done < <(etcd_members_named "$others")
+}
+
+# ---- a guest whose machine becomes another ---------------------------------------------------
+
+# machine_changes: whether the machine of this node is about to be another than it was when the node
+# was last brought into service.
+machine_changes() {
+  [ -e "$STATE/machine" ] && [ "$(cat "$STATE/machine")" != "$(data_json .machine)" ]
+}
+
+machine_settled() {
+  [ -n "$(data_json '.machine // empty')" ] || return 0
+  data_json .machine | write_atomically "$STATE/machine" 0600
+}
+
+machine_image_changes() { [ "$(jq -r .image "$STATE/machine")" != "$(data .machine.image)" ]; }
