@@ -19,6 +19,7 @@ from groundplane.spec import Spec
 from lab import environment, machines
 from lab.config import CHECKOUT, METAL, VM, Lab, Twin
 from lab.guests import accelerator, hypervisor
+from lab.guests.image import ADDRESS as BAKERY
 from lab.guests.image import NAME as IMAGE
 
 MIRROR = f"http://{machines.GATEWAY}"
@@ -170,7 +171,7 @@ def sample(lab: Lab, version: str) -> Spec:
     """A control plane of lab-vm at this version of Kubernetes, of which only a guest's image is
     made."""
     key = " ".join(machines.ssh_key(lab).split()[:2])  # any, nobody connects
-    host = {"name": "sample", "address": VM.endpoint, "hostKey": key, "role": "control-plane"}
+    host = {"name": "sample", "address": BAKERY, "hostKey": key, "role": "control-plane"}
     made = site(lab, [host], VM)
     made["cluster"]["kubernetes"]["version"] = version
     with tempfile.TemporaryDirectory() as folder:

@@ -26,8 +26,8 @@ LONG = {
     "test_21_upgrade.py",
     "test_22_five.py",
     "test_40_restore.py",
-    "test_50_twins.py",
-    "test_51_guests.py",
+    "test_50_vm_and_metal.py",
+    "test_50_vm_guests.py",
 }
 
 FAILED = pytest.StashKey[dict[Path, str]]()
