@@ -50,7 +50,7 @@ def survey(spec: Spec) -> Observation:
 def _survey(spec: Spec) -> Observation:
     seen = settled(spec)
     try:
-        findings = preflight.require(spec.cluster, spec.hosts, seen, of_sources(spec))
+        findings = preflight.require(spec.cluster, spec.hosts, seen, of_sources(spec, seen))
     except preflight.PreflightError as error:
         raise RefusedError(error.findings) from None
     for finding in findings:
@@ -130,9 +130,9 @@ def sources(spec: Spec) -> list[Any]:
     return [host_source_of(kind) for kind in sorted({h.kind for h in spec.hypervisors})]
 
 
-def of_sources(spec: Spec) -> list[preflight.Finding]:
+def of_sources(spec: Spec, seen: Observation) -> list[preflight.Finding]:
     """What stands in the way on hypervisors."""
-    return [finding for source in sources(spec) for finding in source.check(spec)]
+    return [finding for source in sources(spec) for finding in source.check(spec, seen)]
 
 
 def silent_leavers(spec: Spec, seen: Observation) -> list[Node]:

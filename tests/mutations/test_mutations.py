@@ -49,7 +49,7 @@ MUTATIONS = {
         "test_run.py::test_what_fails_half_way_inside_of_a_substitution_ends_the_step",
     ),
     "no gate before leaving": Mutation(
-        "steps/node.sh",
+        "lib/leave.sh",
         "  gate_enter leave\n",
         "",
         "test_node.py::test_a_member_leaves_through_the_gate",

@@ -20,7 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch, case: Mapping[str, Any], *arguments: st
     spec = SimpleNamespace(stack="lab", cluster=cluster, hosts=hosts)
     monkeypatch.setattr(command, "load", lambda stack: spec)
     monkeypatch.setattr(command, "look_around", lambda spec: seen)
-    monkeypatch.setattr(command, "of_sources", lambda spec: [])
+    monkeypatch.setattr(command, "of_sources", lambda spec, seen: [])
     return CliRunner().invoke(command.preflight, arguments, catch_exceptions=False)
 
 

@@ -18,7 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundplane.remote import ledger
-from groundplane.remote.facts import Certificate, Etcd, HostSeen, Listener, Member, Node, parse
+from groundplane.remote.facts import (
+    Certificate,
+    Domain,
+    Etcd,
+    HostSeen,
+    Listener,
+    Member,
+    Node,
+    parse,
+)
 from groundplane.remote.ledger import Drift, Entry
 from groundplane.remote.observation import Expect, parameters
 
@@ -451,3 +460,91 @@ def test_noise_is_no_observation(text: str) -> None:
 @given(st.text())
 def test_no_ledger_entry_can_break_the_parser(text: str) -> None:
     ledger.entry(text)
+
+
+# ---- hypervisors --------------------------------------------------------------------------------
+
+VIRSH = r"""
+type() { [[ $2 == virsh ]] || builtin type "$@"; }
+timeout() { shift; "$@"; }
+virsh() { cat <<'TEXT'
+Using library: libvirt 9.0.0
+Using API: QEMU 9.0.0
+Running hypervisor: QEMU 7.2.22
+
+Domain: 'metal.w1'
+  state.state=1
+  state.reason=1
+  vcpu.current=2
+  vcpu.maximum=4
+  balloon.current=2097152
+  balloon.maximum=4194304
+
+Domain: 'other.w1'
+  state.state=5
+  vcpu.maximum=1
+  balloon.maximum=1024
+
+TEXT
+}
+"""
+
+
+def hypervisor(folder: Path, before: str = VIRSH) -> HostSeen:
+    expect = Expect("metal", pools={"h1": str(folder / "guests")}, shared=True)
+    return seen(expect, before)
+
+
+def test_a_hypervisor(on_host: Path) -> None:
+    for name in ("metal.w1", "other.w1"):
+        (on_host / "guests" / name).mkdir(parents=True)
+        (on_host / "guests" / name / "guest.json").write_text('{"key": "ssh-ed25519 AAAA"}\n')
+    found = hypervisor(on_host)
+    there = found.hypervisor
+    assert there is not None
+    assert there.libvirt == "9.0.0"
+    assert there.domains == {
+        "metal.w1": Domain("running", 4, 4 << 30),
+        "other.w1": Domain("shut off", 1, 1 << 20),
+    }
+    # Those of other stacks are counted, and no more is said of them.
+    assert there.guests == {"metal.w1": {"key": "ssh-ed25519 AAAA"}}
+    assert 0 < there.available <= found.memory
+    assert str(on_host / "guests") in {disk.path for disk in found.disks}
+
+
+def test_a_pool_that_is_to_come(on_host: Path) -> None:
+    disk = next(d for d in hypervisor(on_host).disks if d.path == str(on_host / "guests"))
+    assert 0 < disk.free <= disk.size
+
+
+def test_a_host_is_not_looked_at_as_a_hypervisor() -> None:
+    assert seen().hypervisor is None
+
+
+def test_facts_of_guests(on_host: Path) -> None:
+    (on_host / "disk").touch()
+    record(
+        on_host,
+        "machine.metal.w1",
+        ("domain", "metal.w1", "running"),
+        ("exists", str(on_host / "disk")),
+    )
+    assert hypervisor(on_host).drift == ()
+    (on_host / "disk").unlink()
+    record(
+        on_host,
+        "machine.metal.w2",
+        ("domain", "other.w1", "running"),
+        ("domain", "metal.w2", "running"),
+    )
+    disk = ("machine.metal.w1", f"exists {on_host / 'disk'}", "", "absent")
+    assert [(d.step, d.fact, d.was, d.now) for d in hypervisor(on_host).drift] == [
+        disk,
+        ("machine.metal.w2", "domain other.w1", "running", "shut off"),
+        ("machine.metal.w2", "domain metal.w2", "running", "absent"),
+    ]
+    # Where libvirt does not answer nothing is said of guests.
+    silent = hypervisor(on_host, VIRSH.replace("virsh() {", "virsh() { return 1; "))
+    assert silent.hypervisor is not None and silent.hypervisor.libvirt == ""
+    assert [d.fact for d in silent.drift] == [disk[1]]

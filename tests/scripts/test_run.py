@@ -255,6 +255,33 @@ def test_one_other_release_stays(blank: Host, another: Callable[[str], Bundle]) 
     assert blank.path(f"{LIBRARY}/current").readlink().name == made[2].hash
 
 
+def test_stacks_on_one_machine_have_a_release_each(
+    blank: Host, another: Callable[[str], Bundle]
+) -> None:
+    """As on a hypervisor; each takes its own away, and the last one all that is left."""
+    made = [another(text) for text in ("one", "two", "three")]
+    for stack, release in zip(("a", "b", "b"), made, strict=True):
+        line = f"{release.digest} {stack} for-{stack} t1\n"
+        assert receive(blank, line + release.archive).status == 0
+        time.sleep(0.02)
+    assert blank.path(f"{LIBRARY}/for-a").readlink().name == made[0].hash
+    assert blank.path(f"{LIBRARY}/for-b").readlink().name == made[2].hash
+    entries = {
+        stack: ledger.entry(blank.read(f"/var/lib/groundplane/ledger/bundle.{stack}.json"))
+        for stack in ("a", "b")
+    }
+    assert [entry and (entry.stack, entry.step) for entry in entries.values()] == [
+        ("a", "bundle.a"),
+        ("b", "bundle.b"),
+    ]
+    # The emulator of guests that lie below is a user of its own.
+    assert blank.path("/var/lib/groundplane").stat().st_mode & 0o777 == 0o711
+    for stack, left in (("a", {"for-b", made[1].hash, made[2].hash, made[0].hash}), ("b", set())):
+        assert blank.execute(f"{LIBRARY}/for-{stack}/forget", stack).status == 0
+        assert releases(blank) == left if left else not blank.there(LIBRARY)
+    assert not blank.there("/var/lib/groundplane/ledger")
+
+
 def spoiled(archive: str) -> dict[str, str]:
     """What may arrive in place of an archive."""
     return {

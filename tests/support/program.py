@@ -23,6 +23,8 @@ SECRET = "1b47061264138c4ac30d75fd1eb44270"
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 PEM = "-----BEGIN CANARY-----\nnever-in-plain-sight\n-----END CANARY-----\n"
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnwNmOHWSgtY1wG5hZi01OXz2AhlrkFr9So6Hu1f1KS"
+"""Of every guest that is made."""
 CANARIES = ("never-in-plain-sight", "canary-secret")
 IDENTITY = ("ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.key", "etcd/ca.key")
 BOOTSTRAP = json.dumps(
@@ -153,6 +155,8 @@ def _name(urn: str) -> str:
 def _outputs(kind: str, name: str) -> dict[str, Any]:
     if kind == "command:remote:Command":
         stdout = {"bootstrap": BOOTSTRAP, "kubeconfig": PEM}.get(name.rpartition("-")[2], "")
+        if name.endswith("-machine"):
+            stdout = HOST_KEY
         return {"stdout": stdout, "stderr": ""}
     return {}
 

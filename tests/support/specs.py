@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from groundplane.clusters import data
 from groundplane.remote.step import canonical
-from groundplane.spec import Cluster, Endpoint, Host, Kubernetes, Spec
+from groundplane.spec import Cluster, Endpoint, Host, Hypervisor, Kubernetes, Spec
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJf6nD1a9m8hS7YJxkqo1x0B0E4g0m8w7i8Wm3k5y2V"
 SECRET = bytes(range(32)).hex()
@@ -37,7 +38,12 @@ def host(name: str, address: str, role: str, **fields: Any) -> Host:
     return Host(**{"name": name, "address": address, "role": role, "host_key": KEY, **fields})
 
 
-def spec(machines: list[Host] | None = None, stack: str = "metal", **cluster: Any) -> Spec:
+def spec(
+    machines: list[Host] | None = None,
+    stack: str = "metal",
+    hypervisors: Iterable[Hypervisor] = (),
+    **cluster: Any,
+) -> Spec:
     """A specification with these fields of the cluster in place of the usual ones."""
     usual: dict[str, Any] = {
         "name": "metal",
@@ -46,14 +52,15 @@ def spec(machines: list[Host] | None = None, stack: str = "metal", **cluster: An
         "service_cidrs": ["10.96.0.0/16"],
         "endpoint": Endpoint(address="192.0.2.10", router_id=51),
     }
-    return Spec(stack, machines or hosts(), Cluster(**{**usual, **cluster}))
+    made = Cluster(**{**usual, **cluster})
+    return Spec(stack, machines or hosts(), made, hypervisors=list(hypervisors))
 
 
 def on_the_wire(made: Spec, step: str, name: str = "") -> dict[str, Any]:
     """What the step of this name is given on stdin for the host, without its token."""
     head = {"stack": made.stack, "step": step, "revision": 1}
     if step in ("membership", "nodes"):
-        given = data.membership(made, {}) if step == "membership" else data.nodes(made)
+        given = getattr(data, step)(made)
     else:
         host = next(host for host in made.hosts if host.name == name)
         given = (

@@ -2,7 +2,7 @@
 
 import hashlib
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -257,12 +257,16 @@ def backup(cluster: Cluster) -> dict[str, Any] | None:
     }
 
 
-def membership(spec: Spec, guests: Mapping[str, Guest]) -> dict[str, Any]:
+def membership(spec: Spec) -> dict[str, Any]:
     """Who belongs to the cluster, and what guests are installed from. A lost host does not."""
     here = [host for host in spec.hosts if host.state != "lost"]
-    workers = [host.name for host in here if host.role == "worker" and host.name in guests]
+    known = spec.catalogue.guest_images()
+    images = {h.name: known[h.guest.image] for h in here if h.guest and h.role == "worker"}
     return {
-        "images": {name: guests[name].machine.get("image") for name in workers},
+        "images": {
+            name: hashlib.sha256(image.model_dump_json().encode()).hexdigest()[:16]
+            for name, image in images.items()
+        },
         "control_planes": {h.name: h.node_address for h in here if h.role == "control-plane"},
         "workers": [h.name for h in here if h.role == "worker"],
     }

@@ -154,7 +154,13 @@ class _Plan:
     ):
         self.parent, self.name, self.spec, self.seen = parent, name, spec, seen
         self.sources = sources
-        self.at = {host.name: host for host in spec.hosts}
+        # A guest that is there is known by its key, before the turn of its machine has come.
+        self.at = {
+            host.name: host.model_copy(update={"host_key": guest.host_key})
+            if (guest := seen.guests.get(host.name)) is not None
+            else host
+            for host in spec.hosts
+        }
         self.machines: dict[str, pulumi.Resource] = {}
         members = [host for host in spec.control_planes if seen.joined(host.name)]
         self.members = members
@@ -411,7 +417,7 @@ class _Plan:
             self.called("membership"),
             self.at[self.speaker.name],
             "membership",
-            data.membership(self.spec, self.seen.guests),
+            data.membership(self.spec),
             self.seen,
             self.child(secrets[self.speaker.name]),
             token=token_hex(8) if self.membership_is_due else None,
@@ -501,16 +507,21 @@ class _Plan:
 
     def report(self, orders: Sequence[pulumi.Resource]) -> None:
         """Everything else done, the update fails for the hosts that it could not reach."""
-        silent = [
-            f"{failure.name}: {failure.cause}. {failure.remedy}"
-            for failure in self.seen.hosts.values()
-            if isinstance(failure, HostUnreachable)
-            and failure.kind not in (Kind.LOST, Kind.STOPPED)
-        ]
+        # What fails together is one line: a hypervisor takes its guests with it.
+        silent: dict[tuple[str, str], list[str]] = {}
+        for failure in self.seen.hosts.values():
+            if isinstance(failure, HostUnreachable) and failure.kind not in (
+                Kind.LOST,
+                Kind.STOPPED,
+            ):
+                silent.setdefault((failure.cause, failure.remedy), []).append(failure.name)
         if silent:
             local.Command(
                 self.called("unreachable"),
                 create="cat >&2; exit 1",
-                stdin="\n".join(silent) + "\n",
+                stdin="".join(
+                    f"{', '.join(names)}: {cause}. {remedy}\n"
+                    for (cause, remedy), names in silent.items()
+                ),
                 opts=self.child(*orders),
             )

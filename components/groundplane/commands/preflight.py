@@ -31,7 +31,7 @@ def preflight(stack: str | None, as_json: bool) -> None:
     """
     spec = load(stack)
     seen = look_around(spec)
-    findings = check(spec.cluster, spec.hosts, seen, of_sources(spec))
+    findings = check(spec.cluster, spec.hosts, seen, of_sources(spec, seen))
     if as_json:
         click.echo(json.dumps(document(spec.stack, seen, findings), indent=2))
     elif findings and sys.stdout.isatty():

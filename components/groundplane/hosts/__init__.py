@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from groundplane.preflight import Finding
     from groundplane.remote.guests import Guest
+    from groundplane.remote.observation import Observation
     from groundplane.spec import Host, Spec
 
 __all__ = ["HostSource"]
@@ -32,8 +33,9 @@ class HostSource(Protocol):
         hypervisors, all at once, and changes nothing."""
 
     @staticmethod
-    def check(spec: Spec) -> list[Finding]:
-        """What stands in the way on its hypervisors; an error keeps everything from beginning."""
+    def check(spec: Spec, seen: Observation) -> list[Finding]:
+        """What stands in the way on its hypervisors; an error keeps everything from beginning.
+        `seen`: the hosts, guests among them."""
 
     def makes(self, host: Host) -> bool:
         """Whether this host is one of its guests."""

@@ -11,7 +11,8 @@ import pulumi
 from pulumi_command import remote
 
 from groundplane.catalogue import with_mirror
-from groundplane.preflight import ERROR, NOTE, WARNING, Finding, gib
+from groundplane.errors import GroundplaneError
+from groundplane.preflight import ERROR, NOTE, WARNING, Finding, gib, known
 from groundplane.registry import host_source
 from groundplane.remote import guests
 from groundplane.remote.connect import HostUnreachable, Kind
@@ -68,9 +69,9 @@ class LibvirtHosts(pulumi.ComponentResource):
         return {host.name: _planned(spec, host, seen) for host in _guests(spec)}
 
     @staticmethod
-    def check(spec: Spec) -> list[Finding]:
+    def check(spec: Spec, seen: Observation) -> list[Finding]:
         """What stands in the way on the hypervisors; errors keep everything from beginning."""
-        return list(_findings(spec, look(spec)))
+        return list(_findings(spec, look(spec), known(seen)))
 
     # ---- resources -------------------------------------------------------------------------------
 
@@ -114,10 +115,27 @@ class LibvirtHosts(pulumi.ComponentResource):
             instance=host.name,
             deletes=True,
         )
-        key = planned.host_key if planned.key_is_known else made.stdout.apply(str.strip)
+        key = planned.host_key if planned.key_is_known else made.stdout.apply(_key_told)
         found = host.model_copy(update={"host_key": key})
         self.hosts[host.name] = found
         return found, made
+
+
+class RefusedError(GroundplaneError, pulumi.RunError):
+    """A `GroundplaneError` that Pulumi shows as it is: of a RunError it prints no traceback."""
+
+
+def _key_told(stdout: str) -> str:
+    """A guest's key. Never none: a connection without one would be checked against nothing."""
+    key = stdout.strip()
+    if not key:
+        raise RefusedError(
+            "the step machine",
+            "it told no host key",
+            "Without it anyone on the network can pose as the guest",
+            "Look at /var/log/groundplane on the hypervisor, then run the same again.",
+        )
+    return key
 
 
 def _hypervisors(spec: Spec) -> list[Hypervisor]:
@@ -168,24 +186,30 @@ def _planned(spec: Spec, host: Host, seen: Observation) -> guests.Guest:
     if not found.hypervisor.libvirt:
         cause = f"libvirt on its hypervisor {hypervisor.name} does not answer"
         return guests.Guest(hypervisor.name, State.HIDDEN, said=cause)
-    image = spec.catalogue.guest_images()[host.guest.image] if host.guest else None
-    debian = image is not None and image.system.split()[0] in ("debian", "ubuntu")
-    unknown = guests.Guest(
-        hypervisor.name, State.ABSENT, arch=found.arch, packager="apt" if debian else "dnf"
-    )
-    wanted = machine(spec, host, unknown)
-    becomes = {"definition": digest(wanted["definition"]), "image": str(wanted["image"])}
-    unknown = replace(unknown, machine=becomes)
+    assert host.guest is not None
+    system = spec.catalogue.guest_images()[host.guest.image].system
     name = domain(spec.stack, host.name)
     there, record = found.hypervisor.domains.get(name), found.hypervisor.guests.get(name, {})
+    # What it was made with it keeps: a look that goes wrong once must restart nobody.
+    accelerator = record.get("accelerator") or ("kvm" if found.hypervisor.kvm else "qemu")
+    planned = guests.Guest(
+        hypervisor.name,
+        State.ABSENT,
+        arch=found.arch,
+        packager="apt" if system.split()[0] in ("debian", "ubuntu") else "dnf",
+        own={"accelerator": str(accelerator)},
+    )
+    wanted = machine(spec, host, planned)
+    becomes = {"definition": digest(wanted["definition"]), "image": str(wanted["image"])}
+    planned = replace(planned, machine=becomes)
     lost_disk = any(
         drift.step == seen.called("machine", host.name) and drift.fact.endswith("/disk.qcow2")
         for drift in seen.drift(hypervisor.name)
     )
     if there is None or not record.get("key") or lost_disk:
-        return unknown
+        return planned
     return replace(
-        unknown,
+        planned,
         state=State.RUNNING if there.state == "running" else State.STOPPED,
         host_key=str(record["key"]),
         said=there.state,
@@ -233,7 +257,7 @@ def machine(spec: Spec, host: Host, planned: guests.Guest) -> dict[str, Any]:
         "image": spec.catalogue.guest_image(guest.image, planned.arch).sha256,
         "disk_gib": guest.disk_gib,
         "disks": [{"name": disk.name, "size_gib": disk.size_gib} for disk in guest.disks],
-        "definition": _definition(spec, host, guest, hypervisor, planned),
+        "definition": _definition(spec.stack, host, guest, hypervisor, planned),
         "seed": {
             "user": host.user,
             "keys": [public_key(host)],
@@ -245,15 +269,15 @@ def machine(spec: Spec, host: Host, planned: guests.Guest) -> dict[str, Any]:
 
 
 def _definition(
-    spec: Spec, host: Host, guest: Guest, hypervisor: Hypervisor, planned: guests.Guest
+    stack: str, host: Host, guest: Guest, hypervisor: Hypervisor, planned: guests.Guest
 ) -> dict[str, Any]:
     """What libvirt is told of a guest. Another one restarts it."""
-    accelerator = _accelerator(spec, host, hypervisor)
+    accelerator = planned.own.get("accelerator", "kvm")
     usual = "host-passthrough" if accelerator == "kvm" else "maximum"
     limit = guest.cpu.limit
     return {
-        "uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"groundplane:{spec.stack}/{host.name}")),
-        "mac": mac_address(spec.stack, host),
+        "uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"groundplane:{stack}/{host.name}")),
+        "mac": mac_address(stack, host),
         "arch": planned.arch,
         "accelerator": accelerator,
         "vcpus": guest.vcpus,
@@ -286,15 +310,6 @@ def _driver(tuning: Tuning) -> dict[str, Any]:
     }
 
 
-def _accelerator(spec: Spec, host: Host, hypervisor: Hypervisor) -> str:
-    """What a guest was made with it keeps: a look that goes wrong once must restart nobody."""
-    found = look(spec).seen(hypervisor.name)
-    if found is None or found.hypervisor is None:
-        return "kvm"
-    made = found.hypervisor.guests.get(domain(spec.stack, host.name), {}).get("accelerator")
-    return str(made or ("kvm" if found.hypervisor.kvm else "qemu"))
-
-
 def public_key(host: Host) -> str:
     """The public half of the key by which a host is reached, in authorized_keys form."""
     import asyncssh
@@ -313,24 +328,46 @@ def public_key(host: Host) -> str:
 # ---- the checks ---------------------------------------------------------------------------------
 
 
-def _findings(spec: Spec, seen: Observation) -> Iterator[Finding]:
+def _findings(spec: Spec, seen: Observation, nodes: set[str]) -> Iterator[Finding]:
     for hypervisor in _hypervisors(spec):
         found = seen.hosts[hypervisor.name]
         if isinstance(found, HostUnreachable):
-            yield _silent(spec, hypervisor, found)
+            yield _silent(spec, hypervisor, found, nodes)
             continue
         for name, severity, cause, remedy in _on(spec, hypervisor, found):
             yield Finding(hypervisor.name, name, severity, cause, remedy)
+    yield from _elsewhere(spec, seen)
 
 
-def _silent(spec: Spec, hypervisor: Hypervisor, failure: HostUnreachable) -> Finding:
-    """One finding for all that a hypervisor takes with it."""
+def _elsewhere(spec: Spec, seen: Observation) -> Iterator[Finding]:
+    """A guest is on one hypervisor: two of one address would take each other's packets."""
+    for host in _guests(spec):
+        for hypervisor in _hypervisors(spec):
+            found = seen.seen(hypervisor.name)
+            there = found.hypervisor.domains if found and found.hypervisor else {}
+            if hypervisor is not _hypervisor(spec, host) and domain(spec.stack, host.name) in there:
+                yield Finding(
+                    hypervisor.name,
+                    "moved",
+                    ERROR,
+                    f"{host.name} is here, and is to be on {_hypervisor(spec, host).name}",
+                    "Take it out of hosts, update, and then list it with the other hypervisor.",
+                )
+
+
+def _silent(
+    spec: Spec, hypervisor: Hypervisor, failure: HostUnreachable, nodes: set[str]
+) -> Finding:
+    """One finding for all that a hypervisor takes with it. Dead nodes hold up nothing."""
     names = [h.name for h in _guests(spec) if h.guest and h.guest.hypervisor == hypervisor.name]
     with_it = f"; with it {', '.join(names)}" if names else ""
-    severity = NOTE if failure.kind is Kind.LOST else ERROR
-    return Finding(
-        hypervisor.name, "hypervisor", severity, f"{failure.cause}{with_it}", failure.remedy
-    )
+    severity, remedy = ERROR, failure.remedy
+    if failure.kind is Kind.LOST:
+        severity = NOTE
+    elif failure.kind is Kind.UNREACHABLE and set(names) <= nodes:
+        severity = WARNING
+        remedy += " Until then its guests keep their old inputs, and everything else goes on."
+    return Finding(hypervisor.name, "hypervisor", severity, f"{failure.cause}{with_it}", remedy)
 
 
 def _on(spec: Spec, hypervisor: Hypervisor, seen: HostSeen) -> Iterator[tuple[str, Any, str, str]]:

@@ -34,6 +34,8 @@ class Guest:
     """The update shuts it off and starts it with another definition."""
     anew: bool = False
     """The update installs it anew: what is on its first disk is lost."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """What its source wants to know of it again."""
     machine: Mapping[str, str] = field(default_factory=dict)
     """Digests of what its machine is to be: `definition`, another one restarts it, and `image`."""
 

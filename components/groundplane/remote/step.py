@@ -68,7 +68,8 @@ def _target(host: Hop) -> dict[str, Any]:
         "port": host.port,
         "user": host.user,
         "private_key": private_key(host),
-        "host_key": host.host_key,
+        # To the provider an empty one means that it need not look.
+        "host_key": host.host_key if host.host_key != "" else "unknown",
         "dial_error_limit": DIALS,
         "per_dial_timeout": SECONDS_PER_DIAL,
     }

@@ -330,7 +330,9 @@ class Host(Model):
         cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> Any:
         """Of a machine that exists the key is known beforehand; a guest's is made with it."""
-        if info.data.get("guest") is not None:
+        if "guest" not in info.data:
+            return value  # what it is cannot be told while that is wrong
+        if info.data["guest"] is not None:
             if value:
                 raise v.BadValueError(
                     "a guest has none beforehand",

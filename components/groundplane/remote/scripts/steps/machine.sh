@@ -51,9 +51,8 @@ install_guest() {
   create_disk "$folder/disk.qcow2" "$(data .disk_gib)" -b "$image" -F qcow2
   data_disks
   mkdir -p "$SEEDS" && chmod 0711 "$SEEDS"
-  key=$(mktemp -d "$RUN/seed.XXXXXX")
-  # shellcheck disable=SC2064 # the folder as it is called now
-  trap "rm -rf '$key' '$FACTS' '$DATA'" EXIT
+  key=$RUN/$STEP.making
+  rm -rf "$key" && mkdir -m 0700 "$key"
   seed "$key"
   # Not defined yet: a guest of which only half is there is begun anew.
   domain_xml "$(seed_path)" >"$key/domain.xml"
@@ -61,9 +60,12 @@ install_guest() {
     die "libvirt does not start $(data .domain): $(tr '\n' ' ' <"$key/said")" \
       "journalctl -u libvirtd; /var/log/libvirt/qemu/$(data .domain).log"
   changed "$(data .domain) started, from $(data .image | cut -c1-16)"
-  within 900 told_installed || die "waited 900 s in vain for $(data .name) to be installed; its console ends with: $(
-    tail -n 3 "$folder/console.log" 2>/dev/null | tr -d '\r' | tr '\n' ' ')" \
-    "see the whole of it: less $folder/console.log; where guests hang at their start, KVM may not work here"
+  within 900 told_installed || {
+    wipe_seed
+    die "waited 900 s in vain for $(data .name) to be installed; its console ends with: $(
+      tail -n 3 "$folder/console.log" 2>/dev/null | tr -d '\r' | tr '\n' ' ')" \
+      "see the whole of it: less $folder/console.log; where guests hang at their start, KVM may not work here"
+  }
   domain_xml >"$key/domain.xml"
   vir define "$key/domain.xml" >"$key/said" 2>&1 ||
     die "libvirt refuses the definition of $(data .domain): $(tr '\n' ' ' <"$key/said")"
@@ -73,13 +75,15 @@ install_guest() {
   jq -cS --arg key "$(cut -d' ' -f1,2 "$key/host.pub")" --arg definition "$(definition_digest)" \
     '{image, key: $key, definition: $definition, accelerator: .definition.accelerator}' "$DATA" |
     write_atomically "$folder/guest.json" 0644
+  rm -rf "$key"
   changed "$(data .name) installed"
 }
 
 told_installed() { grep -qF "groundplane: installed $(data .token)" "$(guest_folder)/console.log"; }
 
 # seed FOLDER: makes the guest's host key there, and the seed of which it is a part.
-seed() {
+seed() (
+  trap 'rm -rf "$1/seed" "$1/host"' EXIT
   ssh-keygen -q -t ed25519 -N '' -C "$(data .name)" -f "$1/host"
   mkdir "$1/seed"
   seed_meta_data >"$1/seed/meta-data"
@@ -87,8 +91,7 @@ seed() {
   seed_user_data "$1/host" >"$1/seed/user-data"
   genisoimage -quiet -output "$(seed_path)" -volid cidata -joliet -rock "$1/seed" 2>"$1/said" ||
     die "cannot write the seed of $(data .name): $(tail -n 1 "$1/said")"
-  rm -rf "$1/seed" "$1/host"
-}
+)
 
 # The guest reads its seed once. What it holds open reads as zeros from here on.
 wipe_seed() {
