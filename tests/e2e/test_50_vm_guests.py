@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -141,7 +142,7 @@ def test_ctrl_c_while_it_is_founded(guests: Guests) -> None:
 def founding(guests: Guests) -> bool:
     try:
         return guests.runs("vcp1", "bootstrap")
-    except (AssertionError, KeyError):  # it has no key yet, or does not answer
+    except (AssertionError, subprocess.TimeoutExpired):  # not installed yet, or no answer
         return False
 
 
@@ -152,6 +153,11 @@ def test_the_same_command_converges(guests: Guests) -> None:
     assert guests.preview() == {}
     assert_pods_reach_each_other(guests, SETTLED)
     assert guests.virsh("list", "--all", "--name").split() == [guests.domain(n) for n in ALL]
+
+
+def test_the_stack_tells_the_keys_of_its_guests(guests: Guests) -> None:
+    told = json.loads(guests.pulumi("stack", "output", "hostKeys", "--json").text)
+    assert told == {name: guests.host_key(name) for name in ALL}
 
 
 def test_the_seed_is_gone(guests: Guests) -> None:
