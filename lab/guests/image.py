@@ -93,7 +93,8 @@ def _key(wanted: Sequence[Mapping[str, Any]]) -> str:
     """What decides the content. Not the steps' scripts: a guest runs them itself, and sees what
     they would have done otherwise."""
     parts = [str(GUEST.folder), *map(canonical, wanted)]
-    parts += [(image.folder / "index.json").read_text() for image in images.images()]
+    names = {name for each in wanted for name in images.wanted(each["kubernetes"])}
+    parts += [(images.image(name).folder / "index.json").read_text() for name in sorted(names)]
     parts += [path.read_text() for path in (HERE / "disk", Path(__file__))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

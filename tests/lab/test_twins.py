@@ -119,8 +119,10 @@ def test_what_the_image_is_made_for_is_what_guests_are_told(
 
 
 def test_another_content_is_another_image(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image.images, "images", lambda: [])
-    keys = {image._key(each) for each in ([{"a": 1}], [{"a": 2}], [{"a": 1}, {"a": 2}])}
+    """Another setting, another version, and one version more; nothing of other versions."""
+    monkeypatch.setattr(image.images, "wanted", lambda version: [])
+    one, other = {"kubernetes": "1", "a": 1}, {"kubernetes": "1", "a": 2}
+    keys = {image._key(each) for each in ([one], [other], [one, other])}
     assert len(keys) == 3
 
 

@@ -110,10 +110,13 @@ kube_proxy_follows() {
   kube annotate namespace "$GATE_NAMESPACE" --overwrite "groundplane.dev/kube-proxy=$1" >/dev/null
 }
 
+# kubeadm asks the first API server to let in its administrator, and counts from before it starts:
+# where processors are emulated or disks slow, a minute is too short.
 init_configuration() {
   jq -c -n --argjson node "$(node_registration)" --arg address "$(data .address)" \
     '{apiVersion: "kubeadm.k8s.io/v1beta4", kind: "InitConfiguration", nodeRegistration: $node,
-      localAPIEndpoint: {advertiseAddress: $address, bindPort: 6443}}'
+      localAPIEndpoint: {advertiseAddress: $address, bindPort: 6443},
+      timeouts: {kubernetesAPICall: "5m0s"}}'
 }
 
 # The documents of a control plane, for `kubeadm init` and each of its phases.
