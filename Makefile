@@ -37,14 +37,20 @@ check: .venv  ## Style, types, imports and shell scripts
 
 .PHONY: test
 test: .venv  ## Everything that needs no machines
+	@command -v nft >/dev/null || lab/install-packages nftables
 	$(BIN)/pytest -q -n auto -m "not lab and not e2e and not engine"
 
+.PHONY: parts
+parts: .venv  ## Make what the lab needs where it is missing (as root, half an hour once)
+	@$(BIN)/python -m lab parts
+
+# Not within a test, whose time is limited.
 .PHONY: e2e
-e2e: .venv  ## The real engine on the lab's machines (as root, half an hour)
+e2e: parts  ## The real engine on the lab's machines (as root, half an hour)
 	$(BIN)/pytest -q -m "(lab or e2e) and not long" $(E2E)
 
 .PHONY: e2e-all
-e2e-all: .venv  ## The same, with upgrades, five control planes and restores (two hours)
+e2e-all: parts  ## The same, with upgrades, five control planes and restores (two hours)
 	$(BIN)/pytest -q -m "lab or e2e"
 
 .PHONY: conformance

@@ -74,20 +74,33 @@ def begin(lab: Lab, twins: Sequence[Twin] = (METAL,), others: bool = False) -> N
 
     `others`: with the versions that a cluster can change from and to.
     """
-    examine(lab, say, VM in twins)
-    parts.ensure(say, others)
-    machines.make_rootfs(say)
+    gather(lab, others, VM in twins)
     mirror.prepare(lab.folder, say)
     machines.network_up(lab)
     mirror.start(lab.name, lab.folder)
     if VM in twins:
-        machines.make_rootfs(say, HYPERVISOR)
-        machines.make_rootfs(say, GUEST)
         say(f"guests run by {accelerator.name()}")
         versions = [lab.size.kubernetes, *recipes.KUBERNETES] if others else [lab.size.kubernetes]
         # The last is what guests begin with.
         specs = [stack.sample(lab, version) for version in reversed(dict.fromkeys(versions))]
         mirror.offer(lab.folder, {image.NAME: image.ensure(lab, specs, say)})
+
+
+def gather(lab: Lab, others: bool, guests: bool) -> None:
+    """Into the cache, what can be made before there is a lab. `guests`: theirs, too."""
+    examine(lab, say, guests)
+    parts.ensure(say, others)
+    machines.make_rootfs(say)
+    if guests:
+        machines.make_rootfs(say, HYPERVISOR)
+        machines.make_rootfs(say, GUEST)
+
+
+@cli.command("parts")
+def make_parts() -> None:
+    """Make all parts that are missing, and list them. `up` makes those it needs by itself."""
+    gather(configured(), others=True, guests=True)
+    parts.show(say)
 
 
 def cast(lab: Lab, twins: Sequence[Twin] = (METAL,)) -> list[Machine]:

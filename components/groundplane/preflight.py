@@ -829,6 +829,20 @@ def unchangeable(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> 
                 )
 
 
+def anew(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> AnswersOnAll:
+    """A control plane is installed anew only while another holds the cluster."""
+    controls = [host.name for host in hosts if host.role == "control-plane"]
+    going = [name for name in controls if name in seen.guests and seen.guests[name].anew]
+    if going and any(map(seen.joined, going)) and not set(seen.living(controls)) - set(going):
+        yield (
+            going[0],
+            ERROR,
+            f"{' and '.join(going)} would be installed anew, and no other control plane lives",
+            "Change one after the other; a single one is rebuilt from a snapshot: groundplane "
+            "restore.",
+        )
+
+
 ALL_HOSTS: dict[str, Callable[[Cluster, Sequence[Host], Observation], AnswersOnAll]] = {
     "clock": clock,
     "identity": twins,
@@ -838,6 +852,7 @@ ALL_HOSTS: dict[str, Callable[[Cluster, Sequence[Host], Observation], AnswersOnA
     "nodes": nodes,
     "version": versions,
     "unchangeable": unchangeable,
+    "anew": anew,
 }
 
 

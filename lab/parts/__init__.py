@@ -13,7 +13,7 @@ from lab.parts import build, images, recipes
 from lab.parts.progress import Progress
 from lab.parts.store import PartError, cache, locked
 
-__all__ = ["PartError", "binary", "cache", "ensure"]
+__all__ = ["PartError", "binary", "cache", "ensure", "show"]
 
 
 def ensure(progress: Progress, others: bool = False) -> None:
@@ -28,6 +28,15 @@ def ensure(progress: Progress, others: bool = False) -> None:
                 build.make(part, progress)
         build.make_runc(progress)
         images.ensure(progress)
+
+
+def show(progress: Progress) -> None:
+    """A line for each part and each image in the cache."""
+    for made in sorted(cache().glob("parts/*/*/*/made.json")):
+        name, version = made.parts[-4:-2]
+        build.report(made.parent, f"{name} {version}", progress)
+    for image in images.images():
+        progress(f"{image.reference}: {build.size(image.folder) >> 20} MB")
 
 
 def binary(program: str, version: str | None = None) -> Path:

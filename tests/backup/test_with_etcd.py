@@ -74,7 +74,7 @@ def free_port() -> int:
 def etcd(machine: Machine) -> Iterator[Etcd]:
     found = tools()
     if found is None or not (found / "etcd").exists():
-        pytest.skip("needs etcd: python -m lab.parts builds it")
+        pytest.skip("needs etcd: `make parts` builds it")
     for stand_in in ("etcdctl", "etcdutl"):
         (machine.folder / "bin" / stand_in).unlink()
         (machine.folder / "bin" / stand_in).symlink_to(found / stand_in)

@@ -54,6 +54,36 @@ MUTATIONS = {
         "",
         "test_node.py::test_a_member_leaves_through_the_gate",
     ),
+    "no gate before a guest restarts": Mutation(
+        "steps/release.sh",
+        "    gate_enter disturb\n",
+        "",
+        "test_release.py::test_one_that_is_to_restart_is_drained_behind_the_gate",
+    ),
+    "a guest's private key stays in its seed": Mutation(
+        "steps/machine.sh",
+        "  dd if=/dev/zero",
+        "  : dd if=/dev/zero",
+        "test_machine.py::test_a_seed_that_is_held_fast_is_wiped_all_the_same",
+    ),
+    "whoever answers at a guest's address is the guest": Mutation(
+        "steps/machine.sh",
+        '[ "$(shown_key "$address")" = "$1" ] ||',
+        "true ||",
+        "test_machine.py::test_another_machine_at_its_address_is_refused",
+    ),
+    "another definition is no reason to restart": Mutation(
+        "steps/machine.sh",
+        "then stop_domain; fi",
+        "then :; fi",
+        "test_machine.py::test_another_size_restarts_it_and_keeps_its_disk",
+    ),
+    "an image that was written to is taken": Mutation(
+        "steps/pool.sh",
+        '! has_digest "$path" "$2"',
+        "false",
+        "test_machine.py::test_an_image_is_fetched_once_and_never_changed",
+    ),
     "the gate is given back before the node is healthy": Mutation(
         "steps/node.sh",
         "  wait_healthy\n  settle\n  node_uncordon",
@@ -92,7 +122,7 @@ MUTATIONS = {
     ),
     "a download is not compared": Mutation(
         "lib.sh",
-        '[ "$(digest <"$part")" = "$sha256" ]',
+        'has_digest "$part" "$sum"',
         "true",
         "test_fetch.py::test_another_file_than_the_catalogue_names",
     ),

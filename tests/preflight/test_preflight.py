@@ -30,6 +30,7 @@ from groundplane.preflight import (
 )
 from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.facts import HostSeen
+from groundplane.remote.guests import Guest, State
 from groundplane.remote.observation import Observation
 from groundplane.spec import Cluster, Host, immutable
 
@@ -138,7 +139,8 @@ def build(case: Mapping[str, Any]) -> tuple[Cluster, list[Host], Observation]:
             if kind
             else TypeAdapter(HostSeen).validate_python(dated(shown))
         )
-    return cluster, hosts, Observation("ours", seen)
+    guests = {name: Guest("hv1", State.RUNNING, KEY, anew=True) for name in case.get("anew", ())}
+    return cluster, hosts, Observation("ours", seen, guests=guests)
 
 
 def dated(shown: dict[str, Any]) -> dict[str, Any]:

@@ -548,3 +548,29 @@ def test_facts_of_guests(on_host: Path) -> None:
     silent = hypervisor(on_host, VIRSH.replace("virsh() {", "virsh() { return 1; "))
     assert silent.hypervisor is not None and silent.hypervisor.libvirt == ""
     assert [d.fact for d in silent.drift] == [disk[1]]
+
+
+QEMU = r"""
+KVM=/dev/null KERNEL=/dev/null
+type() { case $2 in virsh) ;; qemu*) echo qemu ;; *) builtin type "$@" ;; esac; }
+qemu() { echo "$CONSOLE"; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("console", "kvm"),
+    [("VFS: Unable to mount root fs on unknown-block", "works"), ("Decompressing Linux", "hangs")],
+)
+def test_kvm_is_what_gets_a_kernel_through_its_start(console: str, kvm: str, on_host: Path) -> None:
+    found = hypervisor(on_host, f"{VIRSH}{QEMU}CONSOLE='{console}'\n").hypervisor
+    assert found is not None and found.kvm == kvm
+
+
+def test_kvm_without_a_kernel_to_try_it_with(on_host: Path) -> None:
+    found = hypervisor(on_host, f"{VIRSH}{QEMU}KERNEL=/no/kernel\n").hypervisor
+    assert found is not None and found.kvm == "untried"
+
+
+def test_no_kvm(on_host: Path) -> None:
+    found = hypervisor(on_host, f"{VIRSH}KVM=/no/device\n").hypervisor
+    assert found is not None and found.kvm == ""

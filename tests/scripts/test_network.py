@@ -51,7 +51,10 @@ def play(
       {before}
       start() {{
         "$plain" w1 {" ".join(ranges)} 2>/run/complaints & unit=$!
-        until [ -n "$(ip route show 198.18.99.0/24)" ]; do sleep 0.05; done
+        until [ -n "$(ip route show 198.18.99.0/24)" ]; do
+          kill -0 "$unit" || {{ cat /run/complaints >&2; exit 1; }}
+          sleep 0.05
+        done
         kill "$unit"
         ip route delete 198.18.99.0/24
       }}

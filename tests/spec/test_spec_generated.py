@@ -36,13 +36,14 @@ def test_the_platform_is_what_init_writes(monkeypatch: pytest.MonkeyPatch) -> No
     assert (ROOT / "stacks/platform.yaml").read_text() == platform_text(Path("stacks"))
 
 
-def test_the_example_is_a_stack(tmp_path: Path) -> None:
-    example = (ROOT / "stacks/Pulumi.metal.yaml.example").read_text()
+@pytest.mark.parametrize("stack", ["metal", "vm"])
+def test_the_example_is_a_stack(stack: str, tmp_path: Path) -> None:
+    example = (ROOT / f"stacks/Pulumi.{stack}.yaml.example").read_text()
     (tmp_path / "id").write_text("a private key")
-    (tmp_path / "Pulumi.metal.yaml").write_text(example.replace("~/.ssh/id_ed25519", "id"))
+    (tmp_path / f"Pulumi.{stack}.yaml").write_text(example.replace("~/.ssh/id_ed25519", "id"))
     (tmp_path / "platform.yaml").write_text((ROOT / "stacks/platform.yaml").read_text())
-    assert len(load("metal", tmp_path).control_planes) == 3
-    site = read(tmp_path / "Pulumi.metal.yaml").data
+    assert len(load(stack, tmp_path).control_planes) == 3
+    site = read(tmp_path / f"Pulumi.{stack}.yaml").data
     jsonschema.validate(site, schema.schema("site"))
     jsonschema.validate(read(ROOT / "stacks/platform.yaml").data, schema.schema("platform"))
 

@@ -121,7 +121,7 @@ def look(
             hypervisor=dataclasses.replace(
                 Hypervisor(
                     libvirt="9.0.0",
-                    kvm=True,
+                    kvm="works",
                     nested=True,
                     available=60 << 30,
                     bridges=("br0",),

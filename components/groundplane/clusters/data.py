@@ -279,12 +279,13 @@ def nodes(spec: Spec) -> dict[str, Any]:
         "network": spec.cluster.network,
         "encryption": spec.cluster.encryption_generation,
         "kube_proxy": spec.cluster.kube_proxy,
-        "nodes": {host.name: _node(host) for host in spec.hosts if host.state != "lost"},
+        "nodes": {host.name: _node(spec, host) for host in spec.hosts if host.state != "lost"},
     }
 
 
-def _node(host: Host) -> dict[str, Any]:
-    zone = {ZONE: host.failure_domain} if host.failure_domain else {}
+def _node(spec: Spec, host: Host) -> dict[str, Any]:
+    domain = spec.failure_domain(host)
+    zone = {ZONE: domain} if domain else {}
     taints = [taint.model_dump(exclude_defaults=True) for taint in host.taints]
     return {"labels": {**zone, **host.labels}, "taints": taints, "ready": host.state == "present"}
 

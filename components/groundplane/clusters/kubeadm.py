@@ -486,7 +486,10 @@ class _Plan:
         return (there or 1) != wanted
 
     def nodes(self, orders: Sequence[pulumi.Resource]) -> remote.Command:
-        silent = any(self.seen.unreachable(h.name) for h in self.spec.hosts)
+        # Not for guests that this update starts: they are there when this step runs.
+        silent = any(
+            self.seen.unreachable(h.name) and not self.seen.stopped(h.name) for h in self.spec.hosts
+        )
         keep = pulumi.ResourceOptions(ignore_changes=INPUTS) if silent and not self.blank else None
         return step(
             self.called("nodes"),

@@ -27,6 +27,8 @@ from groundplane.survey import survey
 __all__ = ["LibvirtHosts"]
 
 KIND = "libvirt"
+# Where there is nothing to try it with, a guest's own start will tell.
+KVM = ("works", "untried")
 PACKAGES = {
     "apt": ["genisoimage", "openssh-client", "qemu-utils"],
     "dnf": ["genisoimage", "openssh-clients", "qemu-img"],
@@ -191,7 +193,7 @@ def _planned(spec: Spec, host: Host, seen: Observation) -> guests.Guest:
     name = domain(spec.stack, host.name)
     there, record = found.hypervisor.domains.get(name), found.hypervisor.guests.get(name, {})
     # What it was made with it keeps: a look that goes wrong once must restart nobody.
-    accelerator = record.get("accelerator") or ("kvm" if found.hypervisor.kvm else "qemu")
+    accelerator = record.get("accelerator") or ("kvm" if found.hypervisor.kvm in KVM else "qemu")
     planned = guests.Guest(
         hypervisor.name,
         State.ABSENT,
@@ -395,16 +397,17 @@ def _on(spec: Spec, hypervisor: Hypervisor, seen: HostSeen) -> Iterator[tuple[st
             f"libvirt {found.libvirt} is older than {'.'.join(map(str, OLDEST_LIBVIRT))}",
             "Upgrade the system.",
         )
-    if not found.kvm:
-        yield (
-            "kvm",
-            WARNING if hypervisor.emulation else ERROR,
-            "KVM does not work; guests are emulated, and ten times slower"
-            if hypervisor.emulation
-            else "KVM does not work, and emulation is off",
-            "Turn on virtualisation in its firmware, and load kvm_intel or kvm_amd"
-            + ("." if hypervisor.emulation else "; or set emulation: true."),
-        )
+    if found.kvm not in KVM:
+        cause = "KVM is there, and gets no kernel through its start"
+        remedy = "It may be a virtual machine itself: see whether its own host lets it run guests"
+        if not found.kvm:
+            cause = "KVM is not there"
+            remedy = "Turn on virtualisation in its firmware, and load kvm_intel or kvm_amd"
+        if hypervisor.emulation:
+            cause, remedy = f"{cause}; guests are emulated, and ten times slower", f"{remedy}."
+        else:
+            cause, remedy = f"{cause}, and emulation is off", f"{remedy}; or set emulation: true."
+        yield "kvm", WARNING if hypervisor.emulation else ERROR, cause, remedy
     nic = hypervisor.bridge or hypervisor.macvtap or ""
     if hypervisor.bridge and hypervisor.bridge not in found.bridges:
         yield (

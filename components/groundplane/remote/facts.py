@@ -144,12 +144,13 @@ class Domain:
 class Hypervisor:
     """What a machine tells that runs guests.
 
-    `libvirt` is its version, "" where it does not answer; `guests` what the step `machine` left of
-    this stack's, by the name of their domain.
+    `libvirt` is its version, "" where it does not answer. `kvm`: works, hangs, untried (where there
+    is nothing to try it with), or "" where it is not there. `guests` is what the step `machine`
+    left of this stack's, by the name of their domain.
     """
 
     libvirt: str = ""
-    kvm: bool = False
+    kvm: str = ""
     nested: bool = False
     cpu_model: str = ""
     available: int = 0
@@ -295,7 +296,7 @@ def _hypervisor(
 ) -> Hypervisor:
     return Hypervisor(
         libvirt=one("libvirt"),
-        kvm="kvm" in found,
+        kvm=one("kvm"),
         nested=one("nested") in ("Y", "1"),
         cpu_model=one("cpu_model"),
         available=_number(one("available")),

@@ -40,6 +40,12 @@ class Spec:
         """The hosts that are made on hypervisors, in the order given."""
         return [host for host in self.hosts if host.guest is not None]
 
+    def failure_domain(self, host: Host) -> str | None:
+        """What fails together with a host: as it says, or as the hypervisor of a guest does."""
+        on = host.guest.hypervisor if host.guest else None
+        below = next((h.failure_domain for h in self.hypervisors if h.name == on), None)
+        return host.failure_domain or below
+
     @property
     def control_planes(self) -> list[Host]:
         """The hosts that run the control plane, in the order given."""

@@ -13,6 +13,7 @@
 #   COMMANDS      (array) commands that must be there
 #   MIRRORS       (array) URLs to try;  PROXY (array) NAME=VALUE of http_proxy and its like
 #   POOL STACK    of a hypervisor: the folder of its guests, and whose are looked at
+#   KVM KERNEL    the device of KVM, and a kernel to try it with
 set -uo pipefail
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -137,7 +138,6 @@ hypervisor() {
     name=${path%/guest.json}
     say_file guest "${name##*/}" "$path"
   done
-  if [[ -c /dev/kvm && -w /dev/kvm ]]; then say kvm there; fi
   type -P virsh > /dev/null || return 0
   name=
   while IFS='=' read -r key value; do
@@ -533,6 +533,10 @@ begin_slow() {
     exec {fd}< <(etcd)
     slow+=("$fd")
   fi
+  if [[ -v POOL && -c ${KVM:=/dev/kvm} && -w $KVM ]]; then
+    exec {fd}< <(kvm)
+    slow+=("$fd")
+  fi
   for url in "${MIRRORS[@]}"; do
     exec {fd}< <(mirror "$url")
     slow+=("$fd")
@@ -545,6 +549,27 @@ end_slow() {
     cat <&"$fd"
     exec {fd}<&-
   done
+}
+
+# A /dev/kvm proves nothing: inside a virtual machine it may be there, and never get a kernel through
+# its start. A guest that was installed with it proves it; where none runs, the kernel of this machine
+# is started until it looks for its disk.
+kvm() {
+  local path name qemu kernel console=ttyS0
+  for path in "$POOL"/*/guest.json; do
+    name=${path%/guest.json} name=${name##*/}
+    [[ -e /run/libvirt/qemu/$name.xml ]] && grep -q '"accelerator":"kvm"' "$path" &&
+      say kvm works && return
+  done
+  first_line /proc/sys/kernel/osrelease
+  kernel=${KERNEL:-/boot/vmlinuz-$REPLY}
+  qemu=$(type -P "qemu-system-$(uname -m)" qemu-kvm /usr/libexec/qemu-kvm)
+  [[ -r $kernel && $qemu ]] || { say kvm untried && return; }
+  local -a machine=()
+  [[ $(uname -m) != aarch64 ]] || machine=(-machine virt) console=ttyAMA0
+  if timeout 10 "${qemu%%$'\n'*}" "${machine[@]}" -accel kvm -cpu host -m 512 -nodefaults -no-reboot \
+    -display none -serial stdio -kernel "$kernel" -append "console=$console panic=-1" \
+    2> /dev/null | grep -q 'Unable to mount root fs'; then say kvm works; else say kvm hangs; fi
 }
 
 # From the API server's own memory (resourceVersion=0), so also while etcd has no quorum.

@@ -110,13 +110,12 @@ kube_proxy_follows() {
   kube annotate namespace "$GATE_NAMESPACE" --overwrite "groundplane.dev/kube-proxy=$1" >/dev/null
 }
 
-# kubeadm asks the first API server to let in its administrator, and counts from before it starts:
-# where processors are emulated or disks slow, a minute is too short.
+# kubeadm gives an API server one minute for its first answer, which an emulated machine misses.
 init_configuration() {
   jq -c -n --argjson node "$(node_registration)" --arg address "$(data .address)" \
     '{apiVersion: "kubeadm.k8s.io/v1beta4", kind: "InitConfiguration", nodeRegistration: $node,
-      localAPIEndpoint: {advertiseAddress: $address, bindPort: 6443},
-      timeouts: {kubernetesAPICall: "5m0s"}}'
+      timeouts: {controlPlaneComponentHealthCheck: "8m0s", kubernetesAPICall: "5m0s"},
+      localAPIEndpoint: {advertiseAddress: $address, bindPort: 6443}}'
 }
 
 # The documents of a control plane, for `kubeadm init` and each of its phases.
@@ -137,7 +136,7 @@ join_documents() {
     --arg address "$(data .address)" --arg role "$(data .role)" '
     ($line | rtrimstr("\n")) as $token
     | {apiVersion: "kubeadm.k8s.io/v1beta4", kind: "JoinConfiguration", nodeRegistration: $node,
-     timeouts: {discovery: "2m0s"},
+     timeouts: {discovery: "2m0s", controlPlaneComponentHealthCheck: "8m0s", kubernetesAPICall: "5m0s"},
      discovery: ({file: {kubeConfigPath: $discovery}}
                  + if $token == "" then {} else {tlsBootstrapToken: $token} end)}
     + if $role == "control-plane"

@@ -53,7 +53,7 @@ found() {
   control_plane_documents | write_atomically "$KUBEADM" 0600
   network_apply
   # keepalived's election is over before there is an API server to be found. kubeadm bounds its own
-  # waits (4 and 5 minutes).
+  # waits (4 minutes each).
   timeout 900 kubeadm init --config "$KUBEADM" --skip-token-print >"$RUN/kubeadm" 2>&1 ||
     die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "$(founding_remedy)"
   wait_until 60 "the API answers at the endpoint" api_answers

@@ -254,7 +254,6 @@ change_kubelet() {
   kubelet_unit_apply
   timeout 120 kubeadm upgrade node phase kubelet-config >"$RUN/kubeadm" 2>&1 ||
     die "kubeadm cannot write the kubelet's configuration: $(tail -n 5 "$RUN/kubeadm")"
-  systemctl daemon-reload
   systemctl restart kubelet
   changed "kubelet restarted"
 }

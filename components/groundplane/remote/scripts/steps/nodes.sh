@@ -27,15 +27,20 @@ apply() {
 # none COMMAND: it works, and names nobody.
 none() { local found; found=$("$1") && [ -z "$found" ]; }
 
+# For jq: of a Node or a Pod.
+readonly READY='def ready: any(.status.conditions[]?; .type == "Ready" and .status == "True");'
+
 # of_nodes FILTER: jq over all Nodes, with what the step says of them as $wanted.
-of_nodes() { kube get nodes -o json | jq -r --slurpfile step "$DATA" '$step[0].nodes as $wanted | '"$1"; }
+of_nodes() {
+  kube get nodes -o json | jq -r --slurpfile step "$DATA" "$READY "'$step[0].nodes as $wanted | '"$1"
+}
 
 absent() { of_nodes '($wanted | keys) - [.items[].metadata.name] | join(" ")'; }
 
 # A host in maintenance need not be Ready.
 unready() {
   of_nodes '[$wanted | to_entries[] | select(.value.ready) | .key]
-    - [.items[] | select(any(.status.conditions[]?; .type == "Ready" and .status == "True")) | .metadata.name]
+    - [.items[] | select(ready) | .metadata.name]
     | join(" ")'
 }
 
@@ -47,9 +52,8 @@ forget_gone() {
 kube_proxy_everywhere() {
   [ -n "$(kube -n kube-system get daemonset kube-proxy --ignore-not-found -o name)" ] || return 0
   kube -n kube-system get pods -l k8s-app=kube-proxy -o json | jq -e \
-    --argjson wanted "$(data_json '[.nodes | to_entries[] | select(.value.ready) | .key]')" '
-    [.items[] | select(any(.status.conditions[]?; .type == "Ready" and .status == "True"))
-     | .spec.nodeName] as $on | $wanted - $on == []' >/dev/null
+    --argjson wanted "$(data_json '[.nodes | to_entries[] | select(.value.ready) | .key]')" "$READY"'
+    $wanted - [.items[] | select(ready) | .spec.nodeName] == []' >/dev/null
 }
 
 labels_and_taints() {

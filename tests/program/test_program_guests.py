@@ -174,6 +174,30 @@ def test_without_its_source_a_guest_is_refused(monkeypatch: pytest.MonkeyPatch) 
         register(lambda: kubeadm.KubeadmCluster("metal", made))
 
 
+def test_a_guest_fails_with_its_hypervisor(run: Run) -> None:
+    made = virtual(
+        guest("cp1"), guest("w1", failure_domain="rack9"),
+        hypervisors=[hypervisor(failure_domain="rack1")],
+    )  # fmt: skip
+    nodes = run(made, guests.look(made))["metal-nodes"].data["nodes"]
+    zone = "topology.kubernetes.io/zone"
+    assert [nodes[name]["labels"][zone] for name in ("cp1", "w1")] == ["rack1", "rack9"]
+
+
+def test_a_program_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source and a cluster, with names of their own."""
+    made = virtual()
+    there = guests.look(made)
+    monkeypatch.setattr(libvirt, "look", lambda _: there)
+    shown = dataclasses.replace(seen.standing(made), guests=libvirt.LibvirtHosts.plan(made))
+    for module in (kubeadm, libvirt):
+        monkeypatch.setattr(module, "survey", lambda _: shown)
+    found = register(
+        lambda: kubeadm.KubeadmCluster("k", made, sources=[libvirt.LibvirtHosts("m", made)])
+    )
+    assert "m-cp1-machine" in found["k-cp1-node"].after
+
+
 # ---- leaving -----------------------------------------------------------------------------------
 
 
@@ -358,7 +382,9 @@ def test_hypervisors_are_looked_at_before_their_guests(monkeypatch: pytest.Monke
         ({}, {}, []),
         ({"libvirt": ""}, {}, ["libvirt"]),
         ({"libvirt": "7.0.0"}, {}, ["libvirt"]),
-        ({"kvm": False}, {}, ["kvm"]),
+        ({"kvm": ""}, {}, ["kvm"]),
+        ({"kvm": "hangs"}, {}, ["kvm"]),
+        ({"kvm": "untried"}, {}, []),
         ({"bridges": ()}, {}, ["bridge"]),
         ({}, {"macvtap": "eno2"}, ["bridge"]),
         ({}, {"macvtap": "eno1"}, []),
@@ -380,7 +406,7 @@ def test_what_stands_in_the_way(
 
 def test_emulation_is_allowed_where_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     made = virtual(hypervisors=[hypervisor(emulation=True)])
-    there = guests.look(made, {"w1": ""}, kvm=False)
+    there = guests.look(made, {"w1": ""}, kvm="hangs")
     monkeypatch.setattr(libvirt, "look", lambda _: there)
     (found,) = libvirt.LibvirtHosts.check(made, seen.blank(made))
     assert (str(found.severity), found.check) == ("warning", "kvm")
