@@ -1,19 +1,24 @@
-"""`python -m lab`: machines, a mirror and a stack on this computer. `make lab` calls `up`."""
+"""`python -m lab`: machines, a mirror and two stacks on this computer. `make lab` calls `up`."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import click
 
 from groundplane.errors import GroundplaneError
-from lab import environment, machines, mirror, parts, stack
-from lab.config import CHECKOUT, Lab, configured
+from lab import environment, machines, mirror, parts, stack, together
+from lab.config import CHECKOUT, METAL, TWINS, VM, Lab, Twin, configured
 from lab.doctor import examine
+from lab.guests import accelerator, hypervisor, image
+from lab.guests.hypervisor import HYPERVISOR
+from lab.guests.image import GUEST
 from lab.machines import Machine
+from lab.parts import recipes
 
 STARTED = time.monotonic()
 
@@ -30,77 +35,123 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--machines-only", is_flag=True, help="No cluster: machines, mirror and environment.")
-def up(machines_only: bool) -> None:
-    """Bring up the machines and the stack lab-metal on them. Again: nothing changes."""
+@click.option(
+    "--stack",
+    "only",
+    type=click.Choice([twin.name for twin in TWINS]),
+    help="One of the twins alone.",
+)
+def up(machines_only: bool, only: str | None) -> None:
+    """Bring up machines and guests, with a cluster on either. Again: nothing changes."""
     lab = configured()
-    begin(lab)
-    wanted = cast(lab)
+    twins = [twin for twin in TWINS if only in (None, twin.name)]
+    begin(lab, twins)
+    wanted = cast(lab, twins)
     machines.boot_all(lab, wanted)
     say(f"{len(wanted)} machines answer")
     environment.write(lab)
-    environment.write_ssh_config(lab, {m.name: m.address for m in machines.default_machines()})
-    if not machines_only:
-        stack.configure(lab, [stack.host(lab, machine) for machine in wanted])
-        say("pulumi up")
-        stack.pulumi(lab, "up", "--yes", "--skip-preview", "--stack", stack.STACK)
-        stack.write_kubeconfig(lab)
-        say("all nodes are Ready")
-        summary(lab)
+    addresses = {machine.name: machine.address for machine in wanted}
+    environment.write_ssh_config(lab, addresses)
+    if machines_only:
+        return
+    for twin in reversed(twins):  # the first is what `pulumi` means by itself
+        stack.configure(lab, hosts(lab, twin), twin)
+    ups = together.up(lab, twins, say)
+    for twin in twins:
+        stack.write_kubeconfig(lab, twin)
+    if VM in twins:
+        keys = stack.host_keys(lab)
+        guests = {host["name"]: (host["address"], keys[host["name"]]) for host in hosts(lab, VM)}
+        environment.write_ssh_config(lab, addresses, guests)
+    say("all nodes are Ready")
+    summary(lab, twins)
+    together.where_time_went(ups)
+    how_to_go_on(lab, twins)
 
 
-def begin(lab: Lab, others: bool = False) -> None:
+def begin(lab: Lab, twins: Sequence[Twin] = (METAL,), others: bool = False) -> None:
     """What machines need before they boot: packages, parts, a network, the mirror.
 
     `others`: with the versions that a cluster can change from and to.
     """
-    gather(lab, others)
+    gather(lab, others, VM in twins)
     mirror.prepare(lab.folder, say)
     machines.network_up(lab)
     mirror.start(lab.name, lab.folder)
+    if VM in twins:
+        say(f"guests run by {accelerator.name()}")
+        versions = [lab.size.kubernetes, *recipes.KUBERNETES] if others else [lab.size.kubernetes]
+        # The last is what guests begin with.
+        specs = [stack.sample(lab, version) for version in reversed(dict.fromkeys(versions))]
+        mirror.offer(lab.folder, {image.NAME: image.ensure(lab, specs, say)})
 
 
-def gather(lab: Lab, others: bool) -> None:
-    """Into the cache, what can be made before there is a lab."""
-    examine(lab, say)
+def gather(lab: Lab, others: bool, guests: bool) -> None:
+    """Into the cache, what can be made before there is a lab. `guests`: theirs, too."""
+    examine(lab, say, guests)
     parts.ensure(say, others)
     machines.make_rootfs(say)
+    if guests:
+        machines.make_rootfs(say, HYPERVISOR)
+        machines.make_rootfs(say, GUEST)
 
 
 @cli.command("parts")
 def make_parts() -> None:
     """Make all parts that are missing, and list them. `up` makes those it needs by itself."""
-    gather(configured(), others=True)
+    gather(configured(), others=True, guests=True)
     parts.show(say)
 
 
-def cast(lab: Lab) -> list[Machine]:
-    """The machines of the lab's size."""
-    size = lab.size
-    memory = {f"cp{n}": size.control_plane_memory for n in range(1, size.control_planes + 1)}
-    memory |= {f"w{n}": size.worker_memory for n in range(1, size.workers + 1)}
-    named = {machine.name: machine for machine in machines.default_machines()}
-    return [replace(named[name], memory=limit) for name, limit in memory.items()]
+def cast(lab: Lab, twins: Sequence[Twin] = (METAL,)) -> list[Machine]:
+    """The machines of the lab's size; a hypervisor stands for all guests."""
+    made: list[Machine] = []
+    if METAL in twins:
+        size = lab.size
+        memory = {f"cp{n}": size.control_plane_memory for n in range(1, size.control_planes + 1)}
+        memory |= {f"w{n}": size.worker_memory for n in range(1, size.workers + 1)}
+        named = {machine.name: machine for machine in machines.default_machines()}
+        made += [replace(named[name], memory=limit) for name, limit in memory.items()]
+    if VM in twins:
+        kvm = accelerator.kvm()
+        made.append(hypervisor.machine(sum(vm.memory for vm in stack.vms(lab, kvm)), kvm))
+    return made
 
 
-def summary(lab: Lab) -> None:
-    """What stands now, and how to go on from here."""
-    for node in stack.nodes(lab):
-        info = node["status"]["nodeInfo"]
-        ready = next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready")
-        state = "Ready" if ready == "True" else "NotReady"
-        click.echo(f"  {node['metadata']['name']:8} {state:9} {info['kubeletVersion']}")
-    click.echo(
-        f"\n{stack.STACK} is up. Go on with:\n"
-        f"  source {lab.folder.relative_to(CHECKOUT)}/env\n"
-        f"  kubectl --context {stack.STACK} get pods -A\n"
-        f"  pulumi preview --stack {stack.STACK}\n"
-        "  make lab-down"
-    )
+def hosts(lab: Lab, twin: Twin) -> list[dict[str, Any]]:
+    """The hosts of a twin as its site has them."""
+    if twin is VM:
+        return [stack.guest(lab, vm) for vm in stack.vms(lab, accelerator.kvm())]
+    return [stack.host(lab, machine) for machine in cast(lab)]
+
+
+def summary(lab: Lab, twins: Sequence[Twin]) -> None:
+    """What stands now."""
+    for twin in twins:
+        by = f"guests, by {accelerator.name()}" if twin is VM else "containers on this kernel"
+        click.echo(f"\n{twin.name}: {by}")
+        for node in stack.nodes(lab, twin):
+            info = node["status"]["nodeInfo"]
+            ready = next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready")
+            state = "Ready" if ready == "True" else "NotReady"
+            click.echo(f"  {node['metadata']['name']:8} {state:9} {info['kubeletVersion']}")
+
+
+def how_to_go_on(lab: Lab, twins: Sequence[Twin]) -> None:
+    """What to type next."""
+    lines = [f"source {lab.folder.relative_to(CHECKOUT)}/env"]
+    lines += [f"kubectl --context {twin.name} get pods -A" for twin in twins]
+    lines += [f"pulumi preview --stack {twins[0].name}", "make lab-down"]
+    names = " and ".join(twin.name for twin in twins)
+    verb = "are" if len(twins) > 1 else "is"
+    click.echo(f"\n{names} {verb} up. Go on with:")
+    for line in lines:
+        click.echo(f"  {line}")
 
 
 @cli.command()
 def down() -> None:
-    """Take machines, mirror, network and stack away, leaving nothing behind."""
+    """Take machines, guests, mirror, network and stacks away, leaving nothing behind."""
     lab = configured()
     mirror.stop(lab.folder)
     machines.destroy_all(lab)
@@ -121,7 +172,10 @@ def _on_machine(name: str, what: Callable[[Lab, str], object], help_text: str) -
 
 
 def _boot(lab: Lab, name: str) -> None:
-    named = {machine.name: machine for machine in [*machines.default_machines(), *cast(lab)]}
+    known = [*machines.default_machines(), *cast(lab)]
+    if HYPERVISOR.folder.exists():
+        known += cast(lab, [VM])
+    named = {machine.name: machine for machine in known}
     if name not in named:
         raise click.UsageError(f"no machine {name}; there are {', '.join(named)}")
     machines.boot(lab, named[name])

@@ -15,6 +15,22 @@ from lab import machines
 CHECKOUT = Path(__file__).parents[1]
 
 
+@dataclass(frozen=True)
+class Twin:
+    """A stack of the lab, and what it cannot share with the other one beside it."""
+
+    name: str
+    endpoint: str
+    router_id: int
+    pods: str
+    services: str
+
+
+METAL = Twin("lab-metal", "198.18.0.10", 51, "10.244.0.0/16", "10.96.0.0/16")
+VM = Twin("lab-vm", "198.18.0.60", 61, "10.245.0.0/16", "10.97.0.0/16")
+TWINS = (METAL, VM)
+
+
 class Size(BaseModel):
     """How many machines, and how large. Memory in MiB, a limit and not a reservation."""
 
@@ -23,6 +39,11 @@ class Size(BaseModel):
     workers: int = Field(default=2, ge=0, le=3)
     control_plane_memory: int = Field(default=3072, ge=1536)
     worker_memory: int = Field(default=2048, ge=768)
+    # Unless given, 1 and 1 where guests are emulated, 3 and 2 with KVM.
+    guest_control_planes: int | None = Field(default=None, ge=1, le=5)
+    guest_workers: int | None = Field(default=None, ge=0, le=3)
+    guest_control_plane_memory: int = Field(default=3072, ge=2048)
+    guest_worker_memory: int = Field(default=2048, ge=1024)
     kubernetes: str = "1.36.3"
 
 

@@ -26,12 +26,15 @@ PACKAGES = [
 ]
 GIB = 1024**3
 DISK = 12 * GIB  # parts 4, images 2, machines 1 each
-FILE_SYSTEMS = ("overlay",)
+GUESTS = 6 * GIB  # a control plane, a worker, and what runs them
 
 
-def examine(lab: Lab, progress: Progress) -> None:
-    """Install what can be installed; raise with everything else that is missing, all at once."""
-    checks = (_architecture(), _root(), _memory(lab), _disk(lab), _overlay())
+def examine(lab: Lab, progress: Progress, guests: bool = False) -> None:
+    """Install what can be installed; raise with everything else that is missing, all at once.
+
+    `guests`: whether virtual machines are to run, too.
+    """
+    checks = (_architecture(), _root(), _memory(lab, guests), _disk(lab), _overlay())
     if found := [finding for finding in checks if finding]:
         raise SpecError(found)
     done = subprocess.run(
@@ -80,9 +83,11 @@ def _root() -> Finding | None:
     )
 
 
-def _memory(lab: Lab) -> Finding | None:
+def _memory(lab: Lab, guests: bool) -> Finding | None:
     # What 3+2 machines really used, by their number: about 1 GiB a control plane, half a worker.
     wanted = (lab.size.control_planes * 1.1 + lab.size.workers * 0.6 + 1) * GIB
+    if guests:
+        wanted += GUESTS
     values = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(values["MemAvailable"].split()[0]) * 1024
     if available >= wanted:

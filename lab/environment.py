@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import parts
-from lab.config import CHECKOUT, Lab
+from lab.config import CHECKOUT, TWINS, Lab, Twin
 from lab.engine import install
 from lab.parts.store import write_whole
 
@@ -40,8 +40,14 @@ def variables(lab: Lab) -> Mapping[str, str]:
         "PULUMI_HOME": f"{lab.folder}/pulumi",
         "PULUMI_SKIP_UPDATE_CHECK": "1",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
-        "KUBECONFIG": f"{lab.folder}/kubeconfig",
+        # kubectl takes several files as one, and passes over those that are not there.
+        "KUBECONFIG": ":".join(str(kubeconfig(lab, twin)) for twin in TWINS),
     }
+
+
+def kubeconfig(lab: Lab, twin: Twin) -> Path:
+    """Where the access to a stack's cluster is kept."""
+    return lab.folder / f"kubeconfig-{twin.name}"
 
 
 def write(lab: Lab) -> None:
@@ -96,12 +102,20 @@ def in_lab(lab: Lab) -> dict[str, str]:
     return {**os.environ, **variables(lab)}
 
 
-def write_ssh_config(lab: Lab, addresses: Mapping[str, str]) -> None:
-    """Names for `lab-ssh NAME`; host keys are those that the lab made."""
+def write_ssh_config(
+    lab: Lab, addresses: Mapping[str, str], guests: Mapping[str, tuple[str, str]] | None = None
+) -> None:
+    """Names for `lab-ssh NAME`; host keys are those that the lab made. `guests`: name -> address
+    and the host key that their hypervisor made."""
+    guests = guests or {}
+    keys = "".join(f"{address} {key}\n" for address, key in guests.values())
+    known = lab.folder / "ssh" / "known_guests"
+    write_whole(known, keys)
+    addresses = {**addresses, **{name: address for name, (address, _) in guests.items()}}
     lines = [
         "User root",
         f"IdentityFile {lab.key}",
-        f"UserKnownHostsFile {lab.known_hosts}",
+        f"UserKnownHostsFile {lab.known_hosts} {known}",
         "StrictHostKeyChecking yes",
         "IdentitiesOnly yes",
     ]
@@ -114,7 +128,7 @@ def forget(lab: Lab) -> None:
     """Take away what `write` wrote, the stack's state with it: its machines are gone."""
     for name in ("bin", "engine", "state", "pulumi"):
         shutil.rmtree(lab.folder / name, ignore_errors=True)
-    for name in ("env", "kubeconfig", "passphrase"):
+    for name in ("env", "passphrase", *(kubeconfig(lab, twin).name for twin in TWINS)):
         (lab.folder / name).unlink(missing_ok=True)
     # Their salt belongs to that passphrase: the next lab's would be "incorrect".
     for stack in CHECKOUT.glob("stacks/Pulumi.lab-*.yaml"):

@@ -6,9 +6,11 @@ import pulumi
 
 from groundplane import Platform, from_pulumi_config
 
-cluster = Platform(pulumi.get_stack(), from_pulumi_config(Path(__file__).parent)).cluster
+platform = Platform(pulumi.get_stack(), from_pulumi_config(Path(__file__).parent))
+cluster = platform.cluster
 
 pulumi.export("endpoint", cluster.endpoint)
 pulumi.export("nodes", cluster.nodes)
 pulumi.export("kubeconfig", cluster.kubeconfig)
 pulumi.export("identity", cluster.identity)
+pulumi.export("hostKeys", platform.host_keys)

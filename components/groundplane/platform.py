@@ -17,6 +17,8 @@ class Platform(pulumi.ComponentResource):
     """What makes those of the stack's hosts that are guests."""
     cluster: KubeadmCluster
     """The cluster on the stack's hosts."""
+    host_keys: dict[str, pulumi.Input[str]]
+    """The public SSH host keys of those hosts that are guests, by name: nobody knew them before."""
 
     def __init__(self, name: str, spec: Spec, opts: pulumi.ResourceOptions | None = None):
         super().__init__("groundplane:index:Platform", name, None, opts)
@@ -24,4 +26,6 @@ class Platform(pulumi.ComponentResource):
         cluster = spec.cluster.name
         self.hosts = [source(cluster, spec, own) for source in sources(spec)]
         self.cluster = KubeadmCluster(cluster, spec, own, self.hosts)
+        made = [guest for source in self.hosts for guest in source.hosts.values()]
+        self.host_keys = {guest.name: guest.host_key for guest in made}
         self.register_outputs({"endpoint": self.cluster.endpoint})

@@ -126,7 +126,47 @@ def steps() -> Picture:
     return picture
 
 
-PICTURES = {"cluster.svg": cluster, "steps.svg": steps}
+def twins() -> Picture:
+    """Both stacks of the lab, side by side."""
+    picture = Picture(960, 560, "The twins of make lab: a cluster on machines, one on guests")
+    picture.box(20, 20, 920, 520, ["This computer"], GREY)
+    picture.box(250, 50, 460, 62, ["stacks/platform.yaml"], SAND)
+    picture.text(260, 88, "what is equal: versions and settings", soft=True)
+    picture.arrow((330, 112), (250, 148))
+    picture.arrow((630, 112), (710, 148))
+
+    picture.box(40, 150, 420, 285, ["lab-metal"], WHITE, dashed=True)
+    picture.text(130, 170, "API 198.18.0.10, pods 10.244.0.0/16", soft=True)
+    for number in range(3):
+        x = 55 + number * 133
+        picture.box(
+            x, 190, 124, 76, [f"cp{number + 1}", f"198.18.0.1{number + 1}", "control plane"], BLUE
+        )
+    for number in range(2):
+        x = 121 + number * 133
+        picture.box(x, 290, 124, 76, [f"w{number + 1}", f"198.18.0.2{number + 1}", "worker"], GREEN)
+    picture.text(55, 400, "systemd containers: each its own init, sshd, disk,", soft=True)
+    picture.text(55, 400 + LINE, "network and size; one kernel for all", soft=True)
+
+    picture.box(500, 150, 420, 285, ["lab-vm"], WHITE, dashed=True)
+    picture.text(570, 170, "API 198.18.0.60, pods 10.245.0.0/16", soft=True)
+    picture.box(515, 190, 390, 190, ["hv1   198.18.0.31   libvirt, QEMU"], GREY)
+    picture.box(530, 222, 170, 76, ["vcp1", "198.18.0.61", "control plane"], BLUE)
+    picture.box(720, 222, 170, 76, ["vw1", "198.18.0.71", "worker"], GREEN)
+    picture.box(
+        530, 312, 360, 52, ["one image, read by all", "beside it, what each guest wrote"], SAND
+    )
+    picture.text(515, 400, "a systemd container, and in it virtual machines: each", soft=True)
+    picture.text(515, 400 + LINE, "its own kernel, by KVM or by emulation", soft=True)
+
+    picture.box(40, 460, 880, 60, ["Network 198.18.0.0/24, and the mirror: 198.18.0.1"], WHITE)
+    picture.text(50, 498, "downloads, images for containers, the image for guests", soft=True)
+    picture.arrow((250, 435), (250, 458))
+    picture.arrow((710, 435), (710, 458))
+    return picture
+
+
+PICTURES = {"cluster.svg": cluster, "steps.svg": steps, "twins.svg": twins}
 
 if __name__ == "__main__":
     for name, draw in PICTURES.items():

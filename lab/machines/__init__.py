@@ -9,7 +9,7 @@ destroy_all(lab)
 
 from __future__ import annotations
 
-from lab.machines.model import GATEWAY, Lab, Machine, MachineError, default_machines, names
+from lab.machines.model import GATEWAY, PREFIX, Lab, Machine, MachineError, default_machines, names
 from lab.machines.network import degrade, heal, inside, network_down, network_up, partition
 from lab.machines.power import (
     boot,
@@ -31,6 +31,7 @@ from lab.machines.rootfs import requirements
 
 __all__ = [
     "GATEWAY",
+    "PREFIX",
     "Lab",
     "Machine",
     "MachineError",

@@ -52,6 +52,9 @@ class Machine:
     address: str
     memory: int = 2048
     cpus: float | None = None  # None: all there are
+    root: str = ""  # root file systems as overlayfs takes them; empty: that of a host
+    bridge: str = ""  # for its guests, on the lab's network by its cable
+    kvm: bool = False  # whether its guests get the processor's help
 
 
 def default_machines() -> list[Machine]:

@@ -30,7 +30,7 @@ from lab.machines.model import (
     recorded,
 )
 from lab.machines.network import check_owner, heal, inside, is_up, locked, network_down
-from lab.machines.rootfs import rootfs
+from lab.machines.rootfs import HOST
 from lab.mirror import daemon
 from lab.parts.store import whole, write_whole
 
@@ -211,7 +211,7 @@ def _make(lab: Lab, machine: Machine) -> None:
             "etc/hostname": (f"{machine.name}\n", 0o644),
             "etc/hosts": (f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n", 0o644),
             "etc/machine-id": (f"{uuid.uuid4().hex}\n", 0o444),
-            "etc/lab-machine": (f"ADDRESS={machine.address}/{PREFIX}\nGATEWAY={GATEWAY}\n", 0o644),
+            "etc/lab-machine": (_settings(machine), 0o644),
             "etc/ssh/lab_authorized_keys": (ssh_key(lab), 0o644),
         }
         for key, mode in (("ssh_host_ed25519_key", 0o600), ("ssh_host_ed25519_key.pub", 0o644)):
@@ -223,6 +223,17 @@ def _make(lab: Lab, machine: Machine) -> None:
             path.chmod(mode)
 
 
+def _settings(machine: Machine) -> str:
+    """What image/usr/local/sbin/lab-machine is told."""
+    settings = {
+        "ADDRESS": f"{machine.address}/{PREFIX}",
+        "GATEWAY": GATEWAY,
+        "BRIDGE": machine.bridge,
+        "KVM": "yes" if machine.kvm else "",
+    }
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
 def _start(lab: Lab, machine: Machine) -> None:
     place = folder(lab, machine.name)
     _stop(lab, machine.name)  # what a killed run left
@@ -230,7 +241,11 @@ def _start(lab: Lab, machine: Machine) -> None:
     if Path("/lib/modules").exists():
         binds.append("--bind-ro=/lib/modules")  # so that modprobe sees what is loaded
     argv = ["nsenter", f"--net={lab.netns}", "unshare", "--mount", str(SUPERVISOR), machine.name]
-    argv += [str(rootfs()), ":".join(map(str, cgroups.make(lab, machine))), *binds]
+    argv += [
+        machine.root or str(HOST.folder),
+        ":".join(map(str, cgroups.make(lab, machine))),
+        *binds,
+    ]
     with (place / "console.log").open("w") as console:
         process = subprocess.Popen(
             argv,

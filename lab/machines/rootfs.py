@@ -1,9 +1,10 @@
-"""The root file system that all machines share, read-only, beneath a layer of their own."""
+"""Root file systems that machines share, read-only, beneath a layer of their own."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.machines.model import MachineError
@@ -16,32 +17,28 @@ SOURCES = (
     "/etc/apt/sources.list.d/debian.sources",
     "/etc/apt/sources.list.d/ubuntu.sources",
 )
-# What a server has, and what Kubernetes' hosts need beside it.
-PACKAGES = [
+# What a server has.
+SERVER = (
     "ca-certificates",
-    "conntrack",
     "curl",
     "dbus",
     "e2fsprogs",
-    "ethtool",
-    "haproxy",
     "iproute2",
     "iptables",
     "iputils-ping",
     "jq",
-    "keepalived",
     "kmod",
-    "libseccomp2",
     "nftables",
     "openssh-server",
     "openssl",
     "procps",
-    "socat",
     "sudo",
     "systemd",
     "systemd-sysv",
     "util-linux",
-]
+)
+# What Kubernetes' hosts need beside it: machines cannot reach a package source.
+KUBERNETES = ("conntrack", "ethtool", "haproxy", "keepalived", "libseccomp2", "socat")
 
 
 def requirements() -> list[str]:
@@ -57,24 +54,38 @@ def requirements() -> list[str]:
     ]
 
 
-def rootfs() -> Path:
-    """Where the root file system for this computer's release is, or will be."""
-    digest = hashlib.sha256(" ".join([_release(), *PACKAGES]).encode())
-    for path in sorted([HERE / "customize", *(HERE / "image").rglob("*")]):
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return cache() / "rootfs" / digest.hexdigest()[:16]
+@dataclass(frozen=True)
+class Tree:
+    """A root file system: Debian's packages, and a program that finishes it, called with its
+    folder. `sources`: all that this program reads."""
+
+    title: str
+    packages: tuple[str, ...]
+    customize: Path
+    sources: tuple[Path, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, or will be, for this computer's release."""
+        digest = hashlib.sha256(" ".join([_release(), *self.packages]).encode())
+        for path in sorted([self.customize, *(p for top in self.sources for p in top.rglob("*"))]):
+            if path.is_file():
+                digest.update(path.read_bytes())
+        return cache() / "rootfs" / digest.hexdigest()[:16]
 
 
-def make(progress: Progress) -> Path:
+HOST = Tree("root file system", (*SERVER, *KUBERNETES), HERE / "customize", (HERE / "image",))
+
+
+def make(progress: Progress, tree: Tree = HOST) -> Path:
     """Makes the root file system unless it is in the cache, from the computer's own sources."""
     with locked(progress):
-        target = rootfs()
+        target = tree.folder
         if target.exists():
             return target
-        log = cache() / "logs" / "rootfs.log"
+        log = cache() / "logs" / f"{tree.title.replace(' ', '-')}.log"
         sources = [path for path in SOURCES if Path(path).exists()]
-        with timed("root file system", progress), whole(target) as draft:
+        with timed(tree.title, progress), whole(target) as draft:
             argv: list[str | Path] = [
                 # Its own mounts: a killed run leaves none in the half-made tree.
                 "unshare",
@@ -83,13 +94,13 @@ def make(progress: Progress) -> Path:
                 "--mode=root",
                 "--variant=minbase",
                 "--format=directory",
-                f"--include={','.join(PACKAGES)}",
-                f'--customize-hook={HERE / "customize"} "$1"',
+                f"--include={','.join(tree.packages)}",
+                f'--customize-hook={tree.customize} "$1"',
                 _release(),
                 draft,
                 *sources,
             ]
-            if run_logged("root file system", argv, log, progress) != 0:
+            if run_logged(tree.title, argv, log, progress) != 0:
                 raise MachineError(
                     str(log),
                     "mmdebstrap failed",

@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab import parts
@@ -59,14 +60,24 @@ def catalogue_file(lab_dir: Path) -> Path:
 
 def prepare(lab_dir: Path, progress: Progress) -> None:
     """Lays out what the mirror serves, from parts that are already made."""
-    lay_out(folder(lab_dir) / "files")
-    catalogue.write(catalogue_file(lab_dir))
+    offer(lab_dir, {})
     fill(folder(lab_dir), progress)
 
 
-def lay_out(files: Path) -> None:
+def offer(lab_dir: Path, guests: Mapping[str, Path]) -> None:
+    """Serves the cache's files and writes the catalogue that names them. `guests`: images that
+    guests are installed from, by name."""
+    lay_out(folder(lab_dir) / "files", guests.values())
+    catalogue.write(catalogue_file(lab_dir), guests)
+
+
+def lay_out(files: Path, guests: Iterable[Path] = ()) -> None:
     """Links to the cache's files, under the names that the official servers give them."""
     shutil.rmtree(files, ignore_errors=True)
+    for image in guests:
+        link = files / build.served_path(catalogue.guest_url(image))
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(image)
     for name, versions in catalogue.urls().items():
         for version, keys in versions.items():
             for url in keys.values():

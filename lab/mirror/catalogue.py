@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ def file(name: str, version: str, url: str) -> Path:
     return build.home(name, version) / "files" / build.served_path(url)
 
 
-def overlay() -> dict[str, Any]:
-    """The catalogue's own format: parts with default, files and sha256, and companion images."""
+def overlay(guests: Mapping[str, Path]) -> dict[str, Any]:
+    """The catalogue's own format: parts with default, files and sha256, companion images, and what
+    guests are installed from."""
     parts: dict[str, Any] = {}
     for name, versions in urls().items():
         default = next(iter(versions))
@@ -65,7 +67,26 @@ def overlay() -> dict[str, Any]:
                 for version, keys in versions.items()
             },
         }
-    return {"parts": parts, "images": companions()}
+    made = {"parts": parts, "images": companions()}
+    return {**made, "guestImages": guest_images(guests)} if guests else made
+
+
+def guest_images(guests: Mapping[str, Path]) -> dict[str, Any]:
+    """The lab's images under their names. Each content has a name of its own: a hypervisor keeps
+    what it fetched by its URL."""
+    return {
+        name: {
+            "url": guest_url(path),
+            "sha256": {ARCH: sha256(path)},
+            "system": "debian 12",
+        }
+        for name, path in guests.items()
+    }
+
+
+def guest_url(image: Path) -> str:
+    """Where the lab's mirror has an image; nobody else does."""
+    return f"https://groundplane.test/guests/{image.name}"
 
 
 def companions() -> dict[str, dict[str, str]]:
@@ -80,6 +101,6 @@ def companions() -> dict[str, dict[str, str]]:
     return found
 
 
-def write(target: Path) -> None:
-    text = yaml.safe_dump(overlay(), sort_keys=False)
+def write(target: Path, guests: Mapping[str, Path]) -> None:
+    text = yaml.safe_dump(overlay(guests), sort_keys=False)
     write_whole(target, "# Made by the lab: what its mirror holds.\n" + text)

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Stack
+from harness import Guests, Stack
 
 from lab import environment, machines, mirror
 from lab.__main__ import begin
-from lab.config import configured
+from lab.config import TWINS, configured
 
 # Beside any lab that a person has up in this checkout.
 os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
@@ -27,6 +27,8 @@ LONG = {
     "test_22_five.py",
     "test_40_restore.py",
     "test_51_twins.py",
+    "test_50_vm_and_metal.py",
+    "test_50_vm_guests.py",
 }
 
 FAILED = pytest.StashKey[dict[Path, str]]()
@@ -38,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.timeout(1500))
+            item.add_marker(pytest.mark.timeout(5400 if "vm" in item.path.stem else 1500))
             if item.path.name in LONG:
                 item.add_marker(pytest.mark.long)
 
@@ -74,6 +76,23 @@ def session_stack() -> Iterator[Stack]:
     mirror.stop(lab.folder)
     machines.destroy_all(lab)
     environment.forget(lab)
+
+
+@pytest.fixture(scope="session")
+def session_guests(session_stack: Stack) -> Iterator[Guests]:
+    lab = session_stack.lab
+    begin(lab, TWINS, others=True)
+    guests = Guests(lab)
+    yield guests
+    if not os.environ.get("GROUNDPLANE_KEEP"):
+        guests.forget()
+
+
+@pytest.fixture
+def guests(session_guests: Guests, stack: Stack) -> Iterator[Guests]:
+    """The stack of guests, beside `stack`."""
+    yield session_guests
+    session_guests.stop_all()
 
 
 @pytest.fixture

@@ -29,12 +29,13 @@ import groundplane
 from groundplane.begin import write_stack
 from lab import environment, machines
 from lab import stack as lab_stack
-from lab.config import CHECKOUT, Lab
+from lab.config import CHECKOUT, METAL, VM, Lab, Twin
+from lab.guests import accelerator, hypervisor
 from lab.machines import cgroups
 from lab.mirror import daemon
 
 STACK = "lab-e2e"
-CLUSTER = STACK  # what the site names its cluster; resources are named after it
+VM_UP = 1800.0  # the same, where guests are emulated on a computer with two processors
 UP = 600.0  # seconds for one command of the engine
 # What must not restart unless it is meant to, as the kernel names it (15 letters). Not the
 # scheduler and the controller manager: they end by themselves whenever a busy computer makes them
@@ -66,6 +67,8 @@ class Stack:
 
     lab: Lab
     name: str = STACK
+    twin: Twin = METAL
+    patience: float = UP
     count: int = field(default=0, repr=False)
     begun: list[Process] = field(default_factory=list, repr=False)
     variables: dict[str, str] = field(default_factory=dict, repr=False)  # for its programs
@@ -112,7 +115,7 @@ class Stack:
 
     def configure(self, hosts: Sequence[Mapping[str, Any]], **cluster: Any) -> None:
         """Write the stack's file. `cluster`: what differs from the lab's; mappings are merged."""
-        site = lab_stack.site(self.lab, hosts)
+        site = lab_stack.site(self.lab, hosts, self.twin)
         site["cluster"] = merged({**site["cluster"], "name": self.name}, cluster)
         write_stack(CHECKOUT / "stacks", self.name, site, force=True)
         self.pulumi("stack", "select", "--create", self.name)
@@ -128,7 +131,8 @@ class Stack:
     def start(self, program: str, *arguments: str) -> Process:
         """A program of the lab's environment, begun. Its output goes to a file of its own."""
         self.count += 1
-        log = self.logs / f"{self.count:03}-{program}-{arguments[0] if arguments else ''}.log"
+        what = f"{program}-{arguments[0] if arguments else ''}"
+        log = self.logs / f"{self.name}-{self.count:03}-{what}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [f"{self.lab.folder}/bin/{program}", *arguments],
@@ -154,17 +158,19 @@ class Stack:
                 each.process.wait(10)
         self.begun.clear()
 
-    def run(self, program: str, *arguments: str, check: bool = True, timeout: float = UP) -> Run:
+    def run(
+        self, program: str, *arguments: str, check: bool = True, timeout: float | None = None
+    ) -> Run:
         """A program of the lab's environment, to its end. With `check` a failure fails the test."""
-        done = self.start(program, *arguments).wait(timeout)
+        done = self.start(program, *arguments).wait(timeout or self.patience)
         if check:
             assert done.status == 0, f"{program} {' '.join(arguments)}: {done.status}\n{done.text}"
         return done
 
-    def pulumi(self, *arguments: str, check: bool = True, timeout: float = UP) -> Run:
+    def pulumi(self, *arguments: str, check: bool = True, timeout: float | None = None) -> Run:
         return self.run("pulumi", *arguments, "--non-interactive", check=check, timeout=timeout)
 
-    def up(self, *more: str, check: bool = True, timeout: float = UP) -> Run:
+    def up(self, *more: str, check: bool = True, timeout: float | None = None) -> Run:
         return self.pulumi(*UP_ARGUMENTS, *more, check=check, timeout=timeout)
 
     def start_up(self, *more: str) -> Process:
@@ -188,7 +194,7 @@ class Stack:
         steps = json.loads(done.text[done.text.index("{") :])["steps"]
         return {short(step["urn"]): step["op"] for step in steps if step["op"] != "same"}
 
-    def destroy(self, check: bool = True, timeout: float = UP) -> Run:
+    def destroy(self, check: bool = True, timeout: float | None = None) -> Run:
         return self.pulumi("destroy", "--yes", "--skip-preview", check=check, timeout=timeout)
 
     def cancel(self) -> None:
@@ -302,6 +308,89 @@ class Stack:
         return found
 
 
+@dataclass
+class Guests(Stack):
+    """A stack whose hosts are guests of the lab's hypervisor: vcp1, vw1, ..."""
+
+    name: str = "lab-e2e-vm"
+    twin: Twin = VM
+    patience: float = VM_UP
+    memory: int = 2560  # MiB a guest
+
+    def fresh(self, *names: str) -> None:
+        """A hypervisor without guests; no stack. Other machines stay."""
+        self.forget()
+        machines.destroy(self.lab, hypervisor.NAME)
+        self.boot()
+
+    def boot(self, *names: str) -> None:
+        """The hypervisor, with memory for `ROOM` guests; guests are the update's to make."""
+        kvm = accelerator.kvm()
+        machines.boot(self.lab, hypervisor.machine(ROOM * self.memory, kvm))
+
+    def hosts(self, *names: str) -> list[dict[str, Any]]:
+        return [lab_stack.guest(self.lab, lab_stack.vm(name, self.memory)) for name in names]
+
+    def domain(self, name: str) -> str:
+        """What libvirt calls a guest."""
+        return f"{self.name}.{name}"
+
+    def virsh(self, *arguments: str, check: bool = True) -> str:
+        argv = ["virsh", "-q", "-c", "qemu:///system", *arguments]
+        return machines.exec(self.lab, hypervisor.NAME, argv, check=check).stdout.strip()
+
+    def state(self, name: str) -> str:
+        return self.virsh("domstate", self.domain(name), check=False)
+
+    def host_key(self, name: str) -> str:
+        """A guest's public host key, as its hypervisor noted it when it was installed."""
+        note = f"/var/lib/groundplane/guests/{self.domain(name)}/guest.json"
+        return self.shell(hypervisor.NAME, f"jq -r .key {note}", check=False).strip()
+
+    def shell(self, machine: str, script: str, *, check: bool = True) -> str:
+        """Run a script as root: in a guest by SSH, in a machine of the lab without."""
+        if not machine.startswith("v"):
+            return super().shell(machine, script, check=check)
+        key = self.host_key(machine)
+        assert key, f"{machine} is not installed yet"
+        address = lab_stack.vm(machine, self.memory).address
+        known = self.lab.folder / f"{self.name}-known"
+        known.write_text(f"{address} {key}\n")
+        argv = ["ssh", "-F", "none", "-i", str(self.lab.key), "-o", "BatchMode=yes"]
+        argv += ["-o", f"UserKnownHostsFile={known}", "-o", "ConnectTimeout=30"]
+        done = subprocess.run(
+            ["nsenter", f"--net={self.lab.netns}", *argv, f"root@{address}", "bash -s"],
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        if check:
+            assert done.returncode == 0, f"{machine}: {script}: {done.stderr}"
+        return done.stdout
+
+    def processes(self, *names: str) -> dict[str, list[tuple[str, int, str]]]:
+        return {name: self._processes(name) for name in names or self.nodes()}
+
+    def _processes(self, name: str) -> list[tuple[str, int, str]]:
+        rows = []
+        for pid, comm, start in (
+            line.split(None, 2) for line in self.shell(name, PROCESSES).splitlines()
+        ):
+            if comm in LONG_LIVED:
+                rows.append((comm, int(pid), start))
+        return sorted(rows)
+
+
+# Number, name and start of each process.
+PROCESSES = """
+for stat in /proc/[0-9]*/stat; do
+  sed -E 's/^([0-9]+) \\((.*)\\) (.*)/\\1 \\2 \\3/' "$stat" 2>/dev/null
+done | awk '{ print $1, $2, $22 }'
+"""
+ROOM = 4  # guests for which the hypervisor has memory
+
 UP_ARGUMENTS = ("up", "--yes", "--skip-preview")
 
 
@@ -344,8 +433,9 @@ class Process:
 
 
 def short(urn: str) -> str:
-    """A resource's name without its type, and without the cluster's name before it."""
-    return urn.rsplit("::", 1)[1].removeprefix(f"{CLUSTER}-")
+    """A resource's name without its type, and without the cluster's name, which is the stack's."""
+    stack = urn.split(":")[2]
+    return urn.rsplit("::", 1)[1].removeprefix(f"{stack}-")
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

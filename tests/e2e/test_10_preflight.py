@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from harness import CLUSTER, Stack, flat, until
+from harness import Stack, flat, until
 
 from lab import machines, mirror
 
@@ -83,7 +83,7 @@ def test_all_findings_at_once(stack: Stack) -> None:
         }
     assert untouched(stack, "cp1", "w1", "w2")
     # What groups resources is there, and nothing in it.
-    assert set(stack.resources()) <= {f"groundplane-{stack.name}", stack.name, CLUSTER}
+    assert set(stack.resources()) <= {f"groundplane-{stack.name}", stack.name}
 
 
 def unbooted() -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def lab_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (runc / "files" / served).parent.mkdir(parents=True)
     (runc / "files" / served).write_text("runc")
     mirror.lay_out(tmp_path / "lab/mirror/files")
-    catalogue.write(mirror.catalogue_file(tmp_path / "lab"))
+    catalogue.write(mirror.catalogue_file(tmp_path / "lab"), {})
     return tmp_path / "lab"
 
 
@@ -77,7 +77,7 @@ def test_defaults_are_what_the_lab_has(lab_dir: Path) -> None:
 
 def test_a_version_that_is_not_made_is_not_offered(lab_dir: Path) -> None:
     shutil.rmtree(build.home("kubernetes", "1.35.4"))
-    catalogue.write(mirror.catalogue_file(lab_dir))
+    catalogue.write(mirror.catalogue_file(lab_dir), {})
     ours = yaml.safe_load(mirror.catalogue_file(lab_dir).read_text())
     assert list(ours["parts"]["kubernetes"]["sha256"]) == ["1.36.3"]
     assert list(ours["images"]["pause"]) == ["1.36"]

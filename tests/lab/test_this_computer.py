@@ -44,7 +44,7 @@ def test_a_kernel_that_cannot_make_the_network(
     for name in ("_architecture", "_root", "_overlay"):
         monkeypatch.setattr(doctor, name, lambda: None)
     for name in ("_memory", "_disk"):
-        monkeypatch.setattr(doctor, name, lambda lab: None)
+        monkeypatch.setattr(doctor, name, lambda *_: None)
     monkeypatch.setattr(doctor, "PACKAGES", [])
     doctor.examine(lab, print)
     nft = tmp_path / "nft"
@@ -60,7 +60,7 @@ def test_a_kubeconfig_is_whole_or_the_one_before(
 ) -> None:
     lab = Lab("gp", tmp_path)
     monkeypatch.setattr(stack, "pulumi", lambda *_, **__: "new")
-    file = tmp_path / "kubeconfig"
+    file = tmp_path / "kubeconfig-lab-metal"
     file.write_text("old")
     file.chmod(0o644)
 

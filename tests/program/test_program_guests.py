@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 from support import guests, seen
 from support.guests import guest, hypervisor, virtual
-from support.program import Resource, register
+from support.program import Resource, register, resolved
 from support.specs import host
 
 from groundplane import survey
@@ -138,6 +139,22 @@ def test_the_key_of_a_guest_that_is_there_is_what_its_hypervisor_told(run: Run) 
     made = virtual()
     found = run(made, guests.look(made))
     assert found["metal-cp1-node"].connection["hostKey"] == guests.PUBLIC
+
+
+def test_the_keys_of_guests_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could know them beforehand; those of other hosts stand in the site."""
+    platforms: list[Any] = []
+
+    plain = Platform
+
+    def kept(*given: Any) -> None:
+        platforms.append(plain(*given))
+
+    made = virtual(host("cp1", "192.0.2.11", "control-plane"), guest("w1"))
+    monkeypatch.setitem(globals(), "Platform", kept)
+    run(made, absent(made))
+    keys = {name: pulumi.Output.from_input(key) for name, key in platforms[0].host_keys.items()}
+    assert {name: resolved(key) for name, key in keys.items()} == {"w1": (guests.PUBLIC, False)}
 
 
 def test_a_guest_beside_a_host(run: Run) -> None:

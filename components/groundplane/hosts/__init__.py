@@ -24,6 +24,9 @@ __all__ = ["HostSource"]
 class HostSource(Protocol):
     """What makes hosts: a component, whose name, specification and options it is made with."""
 
+    hosts: dict[str, Host]
+    """The guests as hosts, by name, each once it was made."""
+
     @staticmethod
     def plan(spec: Spec) -> dict[str, Guest]:
         """What each of its guests is now, and what the update makes of it; by name. Looks at its
