@@ -92,7 +92,7 @@ def ensure(lab: Lab, specs: Sequence[Spec], progress: Progress) -> Path:
 def _key(wanted: Sequence[Mapping[str, Any]]) -> str:
     """What decides the content. Not the steps' scripts: a guest runs them itself, and sees what
     they would have done otherwise."""
-    parts = [str(GUEST.folder), *map(canonical, wanted)]
+    parts = [GUEST.folder.name, *map(canonical, wanted)]
     names = {name for each in wanted for name in images.wanted(each["kubernetes"])}
     parts += [(images.image(name).folder / "index.json").read_text() for name in sorted(names)]
     parts += [path.read_text() for path in (HERE / "disk", Path(__file__))]
