@@ -57,6 +57,10 @@ kube() {
 readonly IN_MOTION=' is forbidden: |connection refused|unexpected EOF|: EOF|TLS handshake timeout|'\
 'leader changed|request timed out|currently unable to handle'
 
+# kube_apply <documents: whoever is the first to apply something waits while the API server works
+# out its whole schema, which takes a slow machine longer than any other answer.
+kube_apply() { kube --request-timeout 60s apply --server-side --force-conflicts -f - >/dev/null; }
+
 # slot NAME [RESOURCE_VERSION]: held by this node; with a version, only if nobody was quicker.
 slot() {
   jq -nc --arg name "$1" --arg holder "$(data .name)" --arg version "${2:-}" \

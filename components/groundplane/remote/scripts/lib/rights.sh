@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the nodes themselves may do for the gate and the plain network, and the gate's place.
 rights() {
-  kube apply --server-side --force-conflicts -f - >/dev/null <<JSON
+  kube_apply <<JSON
 {"apiVersion": "v1", "kind": "List", "items": [
   {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "$GATE_NAMESPACE"}},
   {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",

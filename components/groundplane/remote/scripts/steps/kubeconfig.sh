@@ -23,7 +23,7 @@ apply() {
 }
 
 grant() {
-  kube apply --server-side --force-conflicts -f - >/dev/null <<JSON
+  kube_apply <<JSON
 {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
  "metadata": {"name": "groundplane:admin"},
  "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},

@@ -59,7 +59,7 @@ admit_workers() {
   local name
   for name in $(data '.workers[]'); do
     silent "$name" 15 || installed_anew "$name" || continue
-    token "$name" | kube apply --server-side --force-conflicts -f - >/dev/null
+    token "$name" | kube_apply
   done
   data_json '.images // {}' | write_atomically "$STATE/images" 0600
 }
