@@ -7,11 +7,12 @@ from typing import Any
 
 import pulumi
 import pytest
+from support.guests import guest, hypervisor, virtual
 from support.seen import blank, standing
 from support.specs import host, hosts, spec
 
 from groundplane.clusters.plan import observed, site, wanted
-from groundplane.spec import Audit, Backup, SshTarget, Target
+from groundplane.spec import Audit, Backup, Overcommit, SshTarget, Target
 from rules import all_rules
 from rules.control_planes import KEYS
 from rules.rule import Resource, View, judge
@@ -102,3 +103,22 @@ def test_rules_read_it() -> None:
     (message,) = found([one, four, five], new=["cp4", "cp5"], gone=[two, three])
     assert "1 of 3 members of etcd serve" in message
     assert "cp2 and cp3 would leave in one change" in message
+
+
+def test_rules_see_what_guests_run_on() -> None:
+    machines = [guest("cp1"), guest("cp2"), guest("cp3", "hv2")]
+    made = virtual(
+        *machines,
+        hypervisors=[
+            hypervisor(allow_together=True, overcommit=Overcommit(cpu=9)),
+            hypervisor("hv2"),
+        ],
+    )
+    view = View({"plan": {**wanted(made), "observed": observed(blank(made))}})
+    cluster = Resource("groundplane:index:KubeadmCluster", "vm", "urn", view)
+    names = ("control-planes-on-hypervisors", "overcommit-limited")
+    together, overcommit = (
+        [message for _, message in judge(RULES[name], [cluster]).violations] for name in names
+    )
+    assert len(together) == 1 and "cp1 and cp2" in together[0] and "hv1" in together[0]
+    assert len(overcommit) == 1 and "hv1" in overcommit[0] and "9" in overcommit[0]

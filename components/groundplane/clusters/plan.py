@@ -38,6 +38,10 @@ def wanted(spec: Spec) -> dict[str, Any]:
     return {
         "stack": spec.stack,
         **site(spec.hosts, cluster),
+        "hypervisors": {
+            hypervisor.name: {"overcommit": hypervisor.overcommit.model_dump()}
+            for hypervisor in spec.hypervisors
+        },
         "kubernetes": {
             "version": cluster.kubernetes.version,
             "workers": cluster.kubernetes.workers,
@@ -74,6 +78,7 @@ def _host(host: Host) -> dict[str, Any]:
         "role": host.role,
         "address": host.node_address,
         "failureDomain": host.failure_domain or "",
+        "hypervisor": host.guest.hypervisor if host.guest else "",
         "state": host.state,
     }
 
