@@ -9,8 +9,8 @@ BIN := .venv/bin
 E2E :=
 # What to measure, as `python -m benchmarks` takes it; all unless given.
 BENCH :=
-# Which of the lab's twins to bring up; both unless given.
-STACK :=
+# Which of the lab's twins to bring up: lab-metal, lab-vm, or both where it is empty.
+STACK := lab-metal
 SCRIPTS := components/groundplane/remote/scripts
 
 .PHONY: help
@@ -18,7 +18,7 @@ help:  ## This list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: lab
-lab: .venv  ## Bring up both twins, or one (STACK=lab-metal), on machines made here (as root)
+lab: .venv  ## Bring up a bare-metal stack on machines made on this computer (as root)
 	@$(BIN)/python -m lab up $(if $(STACK),--stack $(STACK))
 
 .PHONY: lab-down

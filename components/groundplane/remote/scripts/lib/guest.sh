@@ -124,7 +124,9 @@ seed_network_config() {
   jq '.seed as $seed | (if .address | contains(":") then "gateway6" else "gateway4" end) as $gateway |
     {version: 2, ethernets: {nic0: ({
       match: {macaddress: .definition.mac},
-      addresses: ["\(.address)/\($seed.prefix)"]
+      addresses: ["\(.address)/\($seed.prefix)"],
+      # Nothing but what is said here: networkd would wait for a router first, 13 s.
+      "accept-ra": false, dhcp4: false, dhcp6: false
     } + if $seed.gateway then {($gateway): $seed.gateway} else {} end
       + if $seed.dns then {nameservers: {addresses: $seed.dns}} else {} end)}}' "$DATA"
 }
