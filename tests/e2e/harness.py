@@ -188,11 +188,16 @@ class Stack:
     def preview(self) -> dict[str, str]:
         """What the next `up` would do: resource -> operation, without those that stay the same.
 
-        Resources are named without the cluster's name: `cp1-node`, `membership`.
+        Resources are named without the cluster's name: `cp1-node`, `membership`. Components do
+        nothing themselves: what they show is the plan that policies read.
         """
         done = self.pulumi("preview", "--json")
         steps = json.loads(done.text[done.text.index("{") :])["steps"]
-        return {short(step["urn"]): step["op"] for step in steps if step["op"] != "same"}
+        return {
+            short(step["urn"]): step["op"]
+            for step in steps
+            if step["op"] != "same" and "groundplane:index:" not in step["urn"].rsplit("$", 1)[-1]
+        }
 
     def destroy(self, check: bool = True, timeout: float | None = None) -> Run:
         return self.pulumi("destroy", "--yes", "--skip-preview", check=check, timeout=timeout)
