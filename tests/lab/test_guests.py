@@ -18,6 +18,7 @@ from lab.machines import Lab, cgroups
 
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.long,  # two more root file systems, where the cache has none
     pytest.mark.skipif(os.geteuid() != 0, reason="makes machines, which takes root"),
 ]
 
