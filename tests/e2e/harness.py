@@ -113,9 +113,13 @@ class Stack:
         known = {machine.name: machine for machine in machines.default_machines()}
         return [lab_stack.host(self.lab, known[name]) for name in names]
 
-    def configure(self, hosts: Sequence[Mapping[str, Any]], **cluster: Any) -> None:
-        """Write the stack's file. `cluster`: what differs from the lab's; mappings are merged."""
+    def configure(
+        self, hosts: Sequence[Mapping[str, Any]], place: str | None = None, **cluster: Any
+    ) -> None:
+        """Write the stack's file. `cluster`: what differs from the lab's; mappings are merged.
+        `place`: another than the lab's."""
         site = lab_stack.site(self.lab, hosts, self.twin)
+        site["place"] = place or site["place"]
         site["cluster"] = merged({**site["cluster"], "name": self.name}, cluster)
         write_stack(CHECKOUT / "stacks", self.name, site, force=True)
         self.pulumi("stack", "select", "--create", self.name)

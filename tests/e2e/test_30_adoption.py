@@ -159,11 +159,8 @@ def test_another_stack_is_refused(stack: Stack) -> None:
     with contextlib.ExitStack() as end:
         end.callback(other.stop_all)
         end.callback(other.forget)
-        other.configure(other.hosts(*ALL))
-        # Of another place: of the same one it is refused for its addresses, before any look.
-        written = other.file.read_text()
-        assert f"place: lab {stack.lab.name}\n" in written
-        other.file.write_text(written.replace(f"place: lab {stack.lab.name}", "place: elsewhere"))
+        # Of the same place it is refused for its addresses, before any look.
+        other.configure(other.hosts(*ALL), place="elsewhere")
         done = other.refused(f"it belongs to the stack {stack.name}")
         # The engine says everything twice.
         named = re.findall(r"(\w+) +[\w-]+ +it belongs to the stack", done.text)
