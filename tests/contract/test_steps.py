@@ -105,3 +105,12 @@ def test_nothing_waits_but_by_a_condition() -> None:
             if re.match(r"\s*sleep ", line):
                 before = "\n".join(lines[max(0, number - 6) : number])
                 assert re.search(r"^\s*(until|while|for) ", before, re.MULTILINE), (path, number)
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
+def test_no_library_needs_a_step(library: Path) -> None:
+    """It is loaded with each of them. Names of one word, which may be any word, are left out."""
+    code = re.sub(r"^\s*#.*", "", library.read_text(), flags=re.MULTILINE)
+    everywhere = set().union(*map(functions, [SCRIPTS / "lib.sh", *LIBRARIES]))
+    of_steps = {name for step in STEPS for name in functions(step) if "_" in name} - everywhere
+    assert not of_steps & set(re.findall(r"\w+", code))

@@ -255,9 +255,10 @@ def test_a_slot_says_since_when(host: Host) -> None:
     assert datetime.now(UTC) - datetime.fromisoformat(slot["data"]["since"]) < timedelta(minutes=1)
 
 
-def test_who_leaves_asks_the_others_for_it(host: Host) -> None:
+@pytest.mark.parametrize("step", ["node", "release"])
+def test_who_leaves_asks_the_others_for_it(host: Host, step: str) -> None:
     fake_etcdctl(host, MEMBERS)
-    done = host.bash("leave_etcd", data("cp1"), step="node")
+    done = host.bash("etcd_remove_own", data("cp1"), step=step)
     assert done.changes == ["etcd member cp1 removed"]
     assert host.calls == ["etcdctl remove 1 at https://192.0.2.12:2379,https://192.0.2.13:2379"]
 

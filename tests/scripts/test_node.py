@@ -156,7 +156,7 @@ def test_kube_proxys_settings_are_written_when_they_are_new(
 RECORD = """
 record() { echo "$*"; }
 for name in gate_enter gate_leave node_drain node_uncordon wait_healthy settle snapshot_before \
-  fetch_images runtime_apply kubernetes_reset leave_etcd change_version change_certificates \
+  fetch_images runtime_apply kubernetes_reset etcd_remove_own change_version change_certificates \
   change_control_plane change_kubelet endpoint_reset; do
   eval "$name() { record $name \\$*; }"
 done
@@ -264,8 +264,8 @@ def leave(host: Host) -> Done:
 
 def test_a_member_leaves_through_the_gate(host: Host) -> None:
     calls = [line.split()[0] for line in leave(host).out.splitlines()]
-    assert calls.index("gate_enter") < calls.index("node_drain") < calls.index("leave_etcd")
-    assert calls.index("leave_etcd") < calls.index("gate_leave") < calls.index("kubernetes_reset")
+    order = ("gate_enter", "node_drain", "etcd_remove_own", "gate_leave", "kubernetes_reset")
+    assert sorted(order, key=calls.index) == list(order)
 
 
 def test_a_host_that_never_joined_is_only_cleared(host: Host) -> None:

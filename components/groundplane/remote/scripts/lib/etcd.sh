@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Looking at etcd and taking a member out, with the certificate that kubeadm makes for probes.
-# Data: .address .endpoint {peers {name: address}}
+# Data: .name .address .endpoint {peers {name: address}}
 
 readonly ETCD_PKI=/etc/kubernetes/pki/etcd
 
@@ -40,6 +40,25 @@ etcd_remove() {
 etcd_removed() {
   etcd_at "$1" member remove "$2" >/dev/null 2>"$RUN/etcdctl" ||
     etcd_at "$1" -w json --hex member list | jq -e --arg id "$2" 'all(.members[]; .ID != $id)' >/dev/null
+}
+
+# etcd_remove_own [WHICH]: this host's member, as the others know it.
+etcd_remove_own() {
+  local id name others
+  others=$(etcd_others)
+  while read -r id name _; do
+    [ "$name" = "$(data .name)" ] || continue
+    etcd_remove "$others" "$id"
+    changed "etcd member $name${1:-} removed"
+  done < <(etcd_members_named "$others")
+}
+
+# A member that never started has no name; its peer address tells whose it is.
+etcd_members_named() {
+  etcd_at "$1" -w json --hex member list | jq -r --arg self "$(data .name)" --arg address "$(data .address)" '
+    .members[] | .ID + " " + (if (.name // "") != "" then .name
+      elif any(.peerURLs[]; contains("//\($address):") or contains("//[\($address)]:")) then $self
+      else "-" end)'
 }
 
 # etcd_members ENDPOINTS: one line a member: ID NAME CLIENT_URL voter|learner healthy|unhealthy.

@@ -9,7 +9,7 @@ leave() {
   node_drain
   if is_control_plane; then
     cp /etc/kubernetes/admin.conf "$credentials"
-    leave_etcd
+    etcd_remove_own
     # From here on the address must be carried by somebody whose API server will stay.
     endpoint_reset
   else
@@ -25,16 +25,6 @@ leave() {
   gate_leave
   rm -f "$credentials" "$RUN/leaving.pem"
   unset KUBECONFIG
-}
-
-leave_etcd() {
-  local id name others
-  others=$(etcd_others)
-  while read -r id name _; do
-    [ "$name" = "$(data .name)" ] || continue
-    etcd_remove "$others" "$id"
-    changed "etcd member $name removed"
-  done < <(etcd_members_named "$others")
 }
 
 # ---- a guest whose machine becomes another ---------------------------------------------------

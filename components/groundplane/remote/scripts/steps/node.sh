@@ -138,22 +138,8 @@ await_cluster() {
 # This host is blank, so a member or Node of its name is what an earlier life of it left. etcd
 # would refuse every addition while that voter stays silent.
 remove_own_ghost() {
-  local id name others
-  others=$(etcd_others)
-  while read -r id name _; do
-    [ "$name" = "$(data .name)" ] || continue
-    etcd_remove "$others" "$id"
-    changed "etcd member $name of this host's earlier life removed"
-  done < <(etcd_members_named "$others")
+  etcd_remove_own " of this host's earlier life"
   kube delete node "$(data .name)" --ignore-not-found >/dev/null
-}
-
-# A member that never started has no name; its peer address tells whose it is.
-etcd_members_named() {
-  etcd_at "$1" -w json --hex member list | jq -r --arg self "$(data .name)" --arg address "$(data .address)" '
-    .members[] | .ID + " " + (if (.name // "") != "" then .name
-      elif any(.peerURLs[]; contains("//\($address):") or contains("//[\($address)]:")) then $self
-      else "-" end)'
 }
 
 kubeadm_join() {
