@@ -86,8 +86,12 @@ def test_every_story_that_a_page_names_is_there() -> None:
 
 @pytest.mark.parametrize("words", of("make"))
 def test_make_targets(words: Sequence[str]) -> None:
-    targets = set(re.findall(r"^([a-z.][a-z0-9/.-]*):", (CHECKOUT / "Makefile").read_text(), re.M))
-    assert set(words[1:]) <= targets
+    makefile = (CHECKOUT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z.][a-z0-9/.-]*):", makefile, re.M))
+    variables = set(re.findall(r"^([A-Z0-9]+) :=", makefile, re.M))
+    given = {word.partition("=")[0] for word in words[1:] if "=" in word}
+    assert {word for word in words[1:] if "=" not in word} <= targets
+    assert given <= variables
 
 
 @pytest.mark.parametrize("words", of("groundplane"))
