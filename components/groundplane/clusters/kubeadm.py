@@ -55,7 +55,8 @@ class KubeadmCluster(pulumi.ComponentResource):
         sources: Sequence[HostSource] = (),
     ):
         """`sources` make those hosts that are guests."""
-        super().__init__("groundplane:index:KubeadmCluster", name, {"plan": wanted(spec)}, opts)
+        view = wanted(spec)
+        super().__init__("groundplane:index:KubeadmCluster", name, {"plan": view}, opts)
         # What is registered lives to the program's end, and Python's collector would walk through
         # all of it again and again: half of the time for 100 hosts (docs/performance.md).
         gc.freeze()
@@ -122,7 +123,7 @@ class KubeadmCluster(pulumi.ComponentResource):
                 "endpoint": self.endpoint,
                 "nodes": self.nodes,
                 "kubeconfig": self.kubeconfig,
-                "plan": {**wanted(spec), "observed": observed(seen)},
+                "plan": {**view, "observed": observed(seen)},
             }
         )
 
