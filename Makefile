@@ -32,7 +32,7 @@ check: .venv  ## Style, types, imports and shell scripts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	shellcheck -x $(SCRIPTS)/lib.sh $(SCRIPTS)/lib/*.sh $(SCRIPTS)/steps/*.sh
+	shellcheck -x $(SCRIPTS)/lib.sh $(SCRIPTS)/lib/*.sh $(SCRIPTS)/distributions/*.sh $(SCRIPTS)/steps/*.sh
 	shellcheck -x $$(grep -rlE '^#!.*(ba)?sh' $(SCRIPTS) lab benchmarks .ci --include='*' --exclude='*.py')
 
 .PHONY: test

@@ -23,7 +23,7 @@ from benchmarks.benchmark import Benchmark, Session, figures, table
 from benchmarks.engine import Project
 from benchmarks.measured import Samples, ratios
 from groundplane import Platform
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.spec import Endpoint, Spec
 from lab.config import CHECKOUT
 from tests.support.program import register
@@ -84,7 +84,7 @@ def registered(hosts: int, how: str) -> float:
     made = wanted(hosts)
     if how == "uncollected":
         gc.disable()
-    with mock.patch.object(kubeadm, "survey", standing):
+    with mock.patch.object(shared, "survey", standing):
         began = time.process_time()
         register(lambda: Platform("scale", made))
         return time.process_time() - began

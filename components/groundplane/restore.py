@@ -393,11 +393,7 @@ def from_survivor(spec: Spec, name: str, wipe: bool, reset: Reset, say: Say) -> 
 
 def _revisions(hosts: Sequence[Host]) -> dict[str, int]:
     """Each host's etcd revision, from its member, which answers this without a quorum too."""
-    script = (
-        f". {LIBRARY}/current/lib.sh; . {LIBRARY}/current/lib/etcd.sh; "
-        f". {LIBRARY}/current/lib/backup.sh; "
-        'etcd_at "$(etcd_here)" endpoint status -w json'
-    )
+    script = f'. {LIBRARY}/current/lib.sh; load; etcd_at "$(etcd_here)" endpoint status -w json'
     found = {}
     for name, done in run_all(hosts, ["bash", "-c", script]).items():
         try:

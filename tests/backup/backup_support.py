@@ -62,7 +62,7 @@ class Machine:
     def shell(self, script: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """A script with all libraries loaded."""
         head = "set -euo pipefail; shopt -s inherit_errexit; "
-        head += 'for l in "$0"/lib.sh "$0"/lib/*.sh; do . "$l"; done; '
+        head += '. "$0"/lib.sh; load; '
         scripts = str(self.folder / "scripts")
         return self.run("bash", "-c", head + script, scripts, stdin=stdin)
 

@@ -14,6 +14,7 @@ from groundplane.remote.bundle import ELSEWHERE, SCRIPTS, bundle
 
 STEPS = sorted((SCRIPTS / "steps").glob("*.sh"))
 LIBRARIES = sorted((SCRIPTS / "lib").glob("*.sh"))
+DISTRIBUTIONS = sorted((SCRIPTS / "distributions").glob("*.sh"))
 PROGRAMS = sorted(p for p in SCRIPTS.iterdir() if p.is_file() and p.suffix != ".sh")
 # What step.py puts before the data of each step.
 HEAD = {"stack", "cluster", "step", "revision", "token"}
@@ -49,7 +50,7 @@ def test_a_step_can_be_applied(path: Path) -> None:
     assert "apply" in functions(path)
 
 
-@pytest.mark.parametrize("path", STEPS + LIBRARIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STEPS + LIBRARIES + DISTRIBUTIONS, ids=lambda path: path.stem)
 def test_a_script_says_what_it_does_and_what_it_is_given(path: Path) -> None:
     lines = header(path).splitlines()
     assert lines[0] == "# shellcheck shell=bash"
@@ -78,14 +79,17 @@ def test_a_program_stops_at_the_first_failure(path: Path) -> None:
 
 
 def test_no_two_scripts_define_the_same() -> None:
-    """All libraries are loaded together, and one step after them."""
+    """All libraries are loaded together, then one distribution, and one step after them."""
     owners: dict[str, str] = {}
     for path in [SCRIPTS / "lib.sh", *LIBRARIES]:
         for name in functions(path):
             assert name not in owners, f"{name}: {owners.get(name)} and {path.name}"
             owners[name] = path.name
-    for path in STEPS:
+    for path in DISTRIBUTIONS:
         assert functions(path) & owners.keys() == set(), path.name
+    everywhere = owners.keys() | set().union(*map(functions, DISTRIBUTIONS))
+    for path in STEPS:
+        assert functions(path) & everywhere == set(), path.name
 
 
 def test_every_script_travels() -> None:
@@ -99,7 +103,7 @@ def test_every_script_travels() -> None:
 
 def test_nothing_waits_but_by_a_condition() -> None:
     """A sleep stands only inside of a loop that looks again."""
-    for path in [SCRIPTS / "lib.sh", *LIBRARIES, *STEPS, *PROGRAMS]:
+    for path in [SCRIPTS / "lib.sh", *LIBRARIES, *DISTRIBUTIONS, *STEPS, *PROGRAMS]:
         lines = path.read_text().splitlines()
         for number, line in enumerate(lines):
             if re.match(r"\s*sleep ", line):
@@ -107,10 +111,29 @@ def test_nothing_waits_but_by_a_condition() -> None:
                 assert re.search(r"^\s*(until|while|for) ", before, re.MULTILINE), (path, number)
 
 
-@pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
+@pytest.mark.parametrize("library", LIBRARIES + DISTRIBUTIONS, ids=lambda path: path.name)
 def test_no_library_needs_a_step(library: Path) -> None:
     """It is loaded with each of them. Names of one word, which may be any word, are left out."""
     code = re.sub(r"^\s*#.*", "", library.read_text(), flags=re.MULTILINE)
-    everywhere = set().union(*map(functions, [SCRIPTS / "lib.sh", *LIBRARIES]))
+    everywhere = set().union(*map(functions, [SCRIPTS / "lib.sh", *LIBRARIES, *DISTRIBUTIONS]))
     of_steps = {name for step in STEPS for name in functions(step) if "_" in name} - everywhere
     assert not of_steps & set(re.findall(r"\w+", code))
+
+
+# Names of one word are left out here, too.
+OWN = {path: {n for n in functions(path) if "_" in n} for path in DISTRIBUTIONS}
+CONSTANTS = {
+    path: set(re.findall(r"^readonly (\w+)=", path.read_text(), re.MULTILINE))
+    for path in DISTRIBUTIONS
+}
+
+
+@pytest.mark.parametrize("path", DISTRIBUTIONS, ids=lambda path: path.stem)
+def test_a_distribution_gives_all_that_is_asked_of_one(path: Path) -> None:
+    """What libraries and steps call, and is not theirs, each distribution has."""
+    asked = set()
+    for script in [SCRIPTS / "lib.sh", *LIBRARIES, *STEPS, *PROGRAMS]:
+        code = re.sub(r"^\s*#.*", "", script.read_text(), flags=re.MULTILINE)
+        asked |= set(re.findall(r"\w+", code))
+    for names in (OWN, CONSTANTS):
+        assert set().union(*names.values()) & asked <= names[path]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pulumi.runtime import mocks
 
-import groundplane.clusters.kubeadm as kubeadm
+import groundplane.clusters.shared as shared
 from groundplane.remote.facts import HostSeen
 from groundplane.remote.observation import Observation
 from groundplane.spec import Spec
@@ -69,7 +69,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         }
         mocks.set_mocks(engine, project=name, stack=stack, preview=False)
         pulumi.runtime.set_all_config(settings)
-        monkeypatch.setattr(kubeadm, "survey", blank)
+        monkeypatch.setattr(shared, "survey", blank)
         monkeypatch.setattr(pulumi, "export", exported.__setitem__)
         monkeypatch.syspath_prepend(folder)
 
@@ -141,7 +141,7 @@ def test_automation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program that it hands to Pulumi, and what it asks of Pulumi."""
     example = runpy.run_path(str(EXAMPLES / "automation" / "__main__.py"))
     engine, exported, asked = Engine(), {}, []
-    monkeypatch.setattr(kubeadm, "survey", blank)
+    monkeypatch.setattr(shared, "survey", blank)
     monkeypatch.setattr(pulumi, "export", exported.__setitem__)
 
     class Stack:

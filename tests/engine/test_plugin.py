@@ -40,7 +40,7 @@ STEPS = {
 
 # The plugin as it is, but for hosts that only look blank.
 BLANK = """
-import groundplane.clusters.kubeadm as kubeadm
+import groundplane.clusters.shared as shared
 from groundplane.provider.component import main
 from groundplane.remote.facts import HostSeen
 from groundplane.remote.observation import Observation
@@ -49,7 +49,7 @@ def blank(spec):
     seen = {host.name: HostSeen(host.name, arch="amd64", packager="apt") for host in spec.hosts}
     return Observation(spec.stack, seen)
 
-kubeadm.survey = blank
+shared.survey = blank
 main()
 """
 PROGRAM = """

@@ -29,12 +29,12 @@ def register(kind, name, props):
 
 """
 PLATFORM = """
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.platform import Platform
 from support.seen import {seen}
 from support.specs import hosts, spec
 
-kubeadm.survey = {seen}
+shared.survey = {seen}
 Platform("metal", spec(hosts(3, 1, key={key!r}), protect=False))
 """
 

@@ -18,7 +18,7 @@ from support.seen import blank
 from support.specs import hosts, spec
 
 from groundplane import Platform
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.remote import step
 
 def command(name, connection, create, delete=None, **given):
@@ -37,7 +37,7 @@ step.remote = SimpleNamespace(
     ConnectionArgs=remote.ConnectionArgs,
     Logging=local.Logging,
 )
-kubeadm.survey = blank
+shared.survey = blank
 Platform("metal", spec(hosts(3, 1), protect={protect}))
 """
 

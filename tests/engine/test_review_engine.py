@@ -17,7 +17,7 @@ from groundplane.review import review, table
 HERE = Path(__file__).parent
 PREVIEWS = HERE.parent / "review" / "previews"
 PROGRAM = """
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.platform import Platform
 from support.seen import drifted, standing
 from support.specs import hosts, spec
@@ -28,7 +28,7 @@ def listed(control_planes, workers, without=()):
 
 def platform(machines, change=lambda seen: seen, new=(), **cluster):
     made = spec(machines, protect=False, max_unavailable=2, **cluster)
-    kubeadm.survey = lambda _: change(standing(made, new=new))
+    shared.survey = lambda _: change(standing(made, new=new))
     Platform("metal", made)
 
 def thing(kind, name, **props):

@@ -11,12 +11,12 @@ from engine_harness import Stack, keygen
 
 HERE = Path(__file__).parent
 PROGRAM = """
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.platform import Platform
 from support.seen import {seen}
 from support.specs import hosts, spec
 
-kubeadm.survey = {seen}
+shared.survey = {seen}
 Platform("metal", spec(hosts(3, {workers}, key={key!r}), protect=False))
 """
 

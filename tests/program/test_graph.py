@@ -16,7 +16,7 @@ from support.seen import blank, standing
 from support.specs import hosts, spec
 
 from groundplane.cli import cli
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.errors import GroundplaneError
 from groundplane.graph import Graph, graph, mermaid, svg
 from groundplane.platform import Platform
@@ -53,7 +53,7 @@ def state(found: dict[str, Resource]) -> dict[str, Any]:
 
 def registered(made: Spec, *, there: bool = False) -> dict[str, Resource]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kubeadm, "survey", standing if there else blank)
+        patch.setattr(shared, "survey", standing if there else blank)
         return register(lambda: Platform("metal", made))
 
 

@@ -19,7 +19,7 @@ from support.seen import blank, changed, drifted, entry, standing
 from support.specs import host, hosts, spec
 
 from groundplane import survey
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.errors import GroundplaneError
 from groundplane.platform import Platform
 from groundplane.remote import step as remote_step
@@ -47,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Registers a specification's platform, with hosts as an observation shows them."""
 
     def run(made: Spec, seen: Observation, **how: Any) -> dict[str, Resource]:
-        monkeypatch.setattr(kubeadm, "survey", lambda _: seen)
+        monkeypatch.setattr(shared, "survey", lambda _: seen)
         # Whether a host that is gone still listens on its address.
         monkeypatch.setattr(survey, "answers", lambda address: False)
         return register(lambda: Platform("metal", made), **how)
@@ -59,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 def there() -> dict[str, Resource]:
     """The usual platform where it stands."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kubeadm, "survey", lambda _: standing(spec()))
+        patch.setattr(shared, "survey", lambda _: standing(spec()))
         return register(lambda: Platform("metal", spec()))
 
 
@@ -147,7 +147,7 @@ def test_after_the_first_update_nothing_differs_but_tokens(run: Run) -> None:
 
 def test_the_outputs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Platform] = []
-    monkeypatch.setattr(kubeadm, "survey", lambda _: standing(spec()))
+    monkeypatch.setattr(shared, "survey", lambda _: standing(spec()))
     register(lambda: made.append(Platform("metal", spec())))
     cluster = made[0].cluster
     assert resolved(cluster.endpoint) == ("https://192.0.2.10:8443", False)
@@ -464,7 +464,7 @@ def test_a_state_without_the_identity(
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
-    monkeypatch.setattr(kubeadm.pulumi.log, "warn", said.append)
+    monkeypatch.setattr(shared.pulumi.log, "warn", said.append)
     return said
 
 
@@ -686,7 +686,7 @@ def test_no_host_is_asked_before_the_look(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(RuntimeError):
             Platform("metal", spec())
 
-    monkeypatch.setattr(kubeadm, "survey", refuse)
+    monkeypatch.setattr(shared, "survey", refuse)
     found = register(program)
     assert [r.type for r in found.values() if r.type.startswith("command")] == []
 

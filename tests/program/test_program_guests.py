@@ -15,7 +15,7 @@ from support.program import Resource, register, resolved
 from support.specs import host
 
 from groundplane import survey
-from groundplane.clusters import kubeadm
+from groundplane.clusters import kubeadm, shared
 from groundplane.errors import GroundplaneError
 from groundplane.hosts import libvirt
 from groundplane.platform import Platform
@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(made: Spec, there: Observation, new: Any = (), **how: Any) -> dict[str, Resource]:
         monkeypatch.setattr(libvirt, "look", lambda _: there)
         found = observed(made, new)
-        for module in (kubeadm, libvirt):
+        for module in (shared, libvirt):
             monkeypatch.setattr(module, "survey", lambda _: found)
         return register(lambda: Platform("metal", made), **how)
 
@@ -169,7 +169,7 @@ def test_a_guest_beside_a_host(run: Run) -> None:
 
 def test_without_its_source_a_guest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     made = virtual()
-    monkeypatch.setattr(kubeadm, "survey", lambda _: seen.blank(made))
+    monkeypatch.setattr(shared, "survey", lambda _: seen.blank(made))
     with pytest.raises(GroundplaneError, match="nothing here makes it"):
         register(lambda: kubeadm.KubeadmCluster("metal", made))
 
@@ -190,7 +190,7 @@ def test_a_program_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     there = guests.look(made)
     monkeypatch.setattr(libvirt, "look", lambda _: there)
     shown = dataclasses.replace(seen.standing(made), guests=libvirt.LibvirtHosts.plan(made))
-    for module in (kubeadm, libvirt):
+    for module in (shared, libvirt):
         monkeypatch.setattr(module, "survey", lambda _: shown)
     found = register(
         lambda: kubeadm.KubeadmCluster("k", made, sources=[libvirt.LibvirtHosts("m", made)])

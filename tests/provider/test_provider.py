@@ -12,7 +12,7 @@ from support.program import Resource, register
 from support.seen import blank
 from support.specs import KEY, spec
 
-from groundplane.clusters import kubeadm
+from groundplane.clusters import kubeadm, shared
 from groundplane.errors import GroundplaneError
 from groundplane.provider import component, generate, inputs
 from groundplane.provider.component import provider
@@ -72,7 +72,7 @@ CLUSTER: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def blank_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubeadm, "survey", blank)
+    monkeypatch.setattr(shared, "survey", blank)
 
 
 def construct(given: dict[str, Any]) -> dict[str, Resource]:
@@ -137,7 +137,7 @@ def test_a_defect_is_no_error_of_the_users(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(kubeadm, "survey", broken)
+    monkeypatch.setattr(shared, "survey", broken)
     with pytest.raises(Exception) as found:
         construct({"hosts": HOSTS, "cluster": CLUSTER})
     assert not isinstance(found.value, GroundplaneError | pulumi.InputPropertiesError)

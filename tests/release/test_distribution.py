@@ -74,7 +74,7 @@ def test_an_example_runs_from_there(environment: Path, tmp_path: Path) -> None:
         import json, runpy, sys
         import pulumi
         from pulumi.runtime import mocks
-        import groundplane.clusters.kubeadm as kubeadm
+        import groundplane.clusters.shared as shared
         from groundplane.remote.facts import HostSeen
         from groundplane.remote.observation import Observation
 
@@ -96,9 +96,9 @@ def test_an_example_runs_from_there(environment: Path, tmp_path: Path) -> None:
 
         mocks.set_mocks(Engine(), project="minimal", stack="dev", preview=False)
         pulumi.runtime.set_all_config(json.loads(sys.argv[2]))
-        kubeadm.survey = blank
+        shared.survey = blank
         pulumi.runtime.test(lambda: runpy.run_path(sys.argv[1], run_name="__main__") and None)()
-        print(kubeadm.__file__, *sorted(made))
+        print(shared.__file__, *sorted(made))
         """
     )
     (tmp_path / "__main__.py").write_text((example / "__main__.py").read_text())

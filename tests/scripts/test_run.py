@@ -18,7 +18,7 @@ from support.host import SCRIPTS, Done, Host
 from support.program import register
 from support.specs import hosts, spec
 
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.errors import GroundplaneError
 from groundplane.platform import Platform
 from groundplane.remote import ledger
@@ -385,7 +385,7 @@ def test_what_the_program_registers_does_it(blank: Host, user: str) -> None:
     made = spec(hosts(user=user))
     for content in (None, b"another"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kubeadm, "survey", seen.blank)
+            patch.setattr(shared, "survey", seen.blank)
             found = register(lambda: Platform("metal", made))
         upload, command = found["metal-w1-scripts"].inputs, found["metal-w1-bundle"].inputs
         arrived = Path(upload["remotePath"])

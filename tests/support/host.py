@@ -49,9 +49,10 @@ umask 022
 export STEP=$1 DATA=/run/groundplane/data.json RESULT=/run/groundplane/result
 export FACTS=/run/groundplane/facts
 mkdir -p /run/groundplane
-for library in "$2"/lib.sh "$2"/lib/*.sh; do . "$library"; done
-[ -z "$STEP" ] || . "$2/steps/$STEP.sh"
+. "$2/lib.sh"
 read_data
+load
+[ -z "$STEP" ] || . "$2/steps/$STEP.sh"
 """
 
 

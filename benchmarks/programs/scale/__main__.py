@@ -7,11 +7,11 @@ import pulumi
 
 from benchmarks.scale import wanted
 from groundplane import Platform
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from tests.support.seen import blank
 
 # In place of the look: such hosts have nothing to show.
-mock.patch.object(kubeadm, "survey", blank).start()
+mock.patch.object(shared, "survey", blank).start()
 cluster = Platform("scale", wanted(int(os.environ["BENCHMARK_HOSTS"]))).cluster
 
 # As stacks/__main__.py does.

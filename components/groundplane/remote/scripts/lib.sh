@@ -67,6 +67,27 @@ applied() { cat "$STATE/applied/$1" 2>/dev/null || true; }
 # mark_applied NAME DIGEST: to be called only once the settings are really in force.
 mark_applied() { write_atomically "$STATE/applied/$1" 0600 <<<"$2"; }
 
+# ---- the distribution ----------------------------------------------------------------------
+
+# distribution: the one that the step names, else the one that this host is prepared for. Those who
+# prepared their hosts before there were two have no other.
+distribution() {
+  local named
+  named=$(data .distribution)
+  [ -n "$named" ] || named=$(cat "$STATE/distribution" 2>/dev/null) || named=kubeadm
+  echo "$named"
+}
+
+# load: the other libraries, and what is the distribution's own.
+load() {
+  local library scripts
+  scripts=$(dirname "${BASH_SOURCE[0]}")
+  for library in "$scripts"/lib/*.sh "$scripts/distributions/$(distribution).sh"; do
+    # shellcheck source=/dev/null
+    . "$library"
+  done
+}
+
 # ---- files ---------------------------------------------------------------------------------
 
 # write_atomically PATH MODE <content: readers and power cuts see the old file or the new one.

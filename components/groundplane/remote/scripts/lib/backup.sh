@@ -74,11 +74,6 @@ snapshot_before() {
   /usr/local/lib/groundplane/current/backup now before "${urls[@]}"
 }
 
-# etcd_here: this host's own member, on the loopback address that its manifest names.
-etcd_here() {
-  sed -n 's/.*--listen-client-urls=\([^,]*\).*/\1/p' /etc/kubernetes/manifests/etcd.yaml
-}
-
 # ---- one snapshot ----------------------------------------------------------------------------
 
 backup_setting() { [ ! -e "$BACKUP_SECRETS" ] || jq -r "$1 // empty" "$BACKUP_SECRETS"; }

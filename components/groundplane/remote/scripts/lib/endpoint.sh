@@ -135,6 +135,16 @@ endpoint_service() {
   enable_service "$unit" "$restart"
 }
 
+# What to do where a founding failed: perhaps the address is the cause.
+founding_remedy() {
+  if ! endpoint_managed || has_address; then echo "then run the same command again"; else
+    echo "the endpoint's address $(data .endpoint.address) is not on this host: is it, or its router id," \
+      "somebody else's in this network? journalctl -u groundplane-keepalived"
+  fi
+}
+
+has_address() { [ -n "$(ip -o address show to "$(data .endpoint.address)")" ]; }
+
 endpoint_reset() {
   local name
   for name in keepalived haproxy; do

@@ -1,16 +1,13 @@
 # shellcheck shell=bash
-# Looking at etcd and taking a member out, with the certificate that kubeadm makes for probes.
+# Looking at etcd and taking a member out, with the certificate of a client.
 # Data: .name .address .endpoint {peers {name: address}}
-
-readonly ETCD_PKI=/etc/kubernetes/pki/etcd
 
 # etcd_at ENDPOINTS ARGUMENTS...
 etcd_at() {
   local endpoints=$1
   shift
   etcdctl --endpoints "$endpoints" --command-timeout 10s --dial-timeout 3s \
-    --cacert "$ETCD_PKI/ca.crt" --cert "$ETCD_PKI/healthcheck-client.crt" \
-    --key "$ETCD_PKI/healthcheck-client.key" "$@"
+    --cacert "$ETCD_CA" --cert "$ETCD_CLIENT.crt" --key "$ETCD_CLIENT.key" "$@"
 }
 
 # etcd_url ADDRESS

@@ -38,8 +38,8 @@ quorum_allows() {
 kube() {
   local config=${KUBECONFIG:-} input="" answer said tries=5 status=0
   if [ -z "$config" ]; then
-    config=/etc/kubernetes/kubelet.conf
-    [ ! -e /etc/kubernetes/admin.conf ] || config=/etc/kubernetes/admin.conf
+    config=$KUBELET_CONF
+    [ ! -e "$ADMIN_CONF" ] || config=$ADMIN_CONF
   fi
   [[ " $* " != *" -f - "* ]] || input=$(cat)
   said=$(mktemp "$RUN/kube.XXXXXX")

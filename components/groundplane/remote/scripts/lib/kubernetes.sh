@@ -1,148 +1,12 @@
 # shellcheck shell=bash
-# kubeadm's documents, made from the step's data (JSON is YAML), and the kubelet around them.
-# Data: .name .address .role .kubernetes .endpoint .settings {cluster domain pod_cidrs
-#       service_cidrs api_server {args sans} controller_manager scheduler kubelet kube_proxy
-#       audit network} .runtime {etcd cgroup_driver} .ignore_preflight
-
-readonly KUBEADM=$STATE/kubeadm.json             # what kubeadm was last given on this host
-readonly PKI=/etc/kubernetes/pki
-readonly OURS=/etc/kubernetes/groundplane        # what the API server reads from us
-readonly SOCKET=unix:///run/containerd/containerd.sock
+# A node of Kubernetes, whatever the distribution: what its API server reads, its health, and what is
+# left when it goes. What differs is in distributions/.
+# Data: .name .address .role .settings {audit network}
 
 is_control_plane() { [ "$(data .role)" = control-plane ]; }
 
 # joined: whether this host is a complete member; written as the last act of joining.
 joined() { [ -e "$STATE/joined" ]; }
-
-kubernetes_links() {
-  local name version=$1
-  for name in kubeadm kubectl kubelet; do
-    echo "/usr/local/bin/$name $PARTS/kubernetes/$version/$name"
-  done
-  is_control_plane || return 0
-  for name in etcdctl etcdutl; do
-    echo "/usr/local/bin/$name $PARTS/etcd/$(data .runtime.etcd)/$name"
-  done
-}
-
-# link_kubernetes VERSION [NAME...]: all of them, or only those named.
-link_kubernetes() {
-  local version=$1 link target
-  shift
-  while read -r link target; do
-    [ $# -gt 0 ] && [[ " $* " != *" $(basename "$link") "* ]] || put_link "$link" "$target" || true
-  done < <(kubernetes_links "$version")
-}
-
-# ---- documents -------------------------------------------------------------------------------
-
-node_registration() {
-  data_json '{
-    name, criSocket: "'"$SOCKET"'",
-    imagePullPolicy: "IfNotPresent",
-    ignorePreflightErrors: (.ignore_preflight // []),
-    kubeletExtraArgs: [{name: "node-ip", value: ([.address, .second_address // empty] | join(","))}]
-  }'
-}
-
-# An API server that is told to end is no longer ready at once, and serves for three seconds more:
-# HAProxy leaves it within two. Whoever still comes is told to come again. Without this it refuses
-# connections from the start, and waits a minute for those who watch it (the kubelet gives it half).
-cluster_configuration() {
-  data_json '
-    def arguments: to_entries | map({name: .key, value: (.value | tostring)});
-    def host: if contains(":") then "[\(.)]" else . end;
-    .settings as $s
-    # Which mask is whose: the flags differ between one family of ranges and two.
-    | (if ($s.pod_cidrs | length) == 1 then {"node-cidr-mask-size": $s.node_masks[0]} else
-       [$s.pod_cidrs, $s.node_masks] | transpose
-       | map({"node-cidr-mask-size-\(if .[0] | contains(":") then "ipv6" else "ipv4" end)": .[1]})
-       | add end) as $masks | {
-      apiVersion: "kubeadm.k8s.io/v1beta4", kind: "ClusterConfiguration",
-      clusterName: $s.cluster,
-      kubernetesVersion: "v\(.kubernetes)",
-      controlPlaneEndpoint: "\(.endpoint.address | host):\(.endpoint.port)",
-      encryptionAlgorithm: "ECDSA-P256",
-      networking: {
-        podSubnet: ($s.pod_cidrs | join(",")),
-        serviceSubnet: ($s.service_cidrs | join(",")),
-        dnsDomain: $s.domain
-      },
-      apiServer: {
-        certSANs: ([.endpoint.address] + ($s.api_server.sans // []) | unique),
-        extraArgs: ({
-          "encryption-provider-config": "'"$OURS"'/encryption.json",
-          "encryption-provider-config-automatic-reload": "true",
-          "shutdown-delay-duration": "3s",
-          "shutdown-send-retry-after": "true"
-        } + ($s.audit // {} | if .level == "none" then {} else {
-          "audit-policy-file": "'"$OURS"'/audit.json",
-          "audit-log-path": "/var/log/kubernetes/audit/audit.log",
-          "audit-log-maxage": (.max_age_days // 30),
-          "audit-log-maxbackup": (.max_backups // 10),
-          "audit-log-maxsize": (.max_size_mib // 100)
-        } end) + ($s.api_server.args // {}) | arguments),
-        extraVolumes: [
-          {name: "groundplane", hostPath: "'"$OURS"'", mountPath: "'"$OURS"'",
-           readOnly: true, pathType: "DirectoryOrCreate"},
-          {name: "audit", hostPath: "/var/log/kubernetes", mountPath: "/var/log/kubernetes",
-           pathType: "DirectoryOrCreate"}
-        ]
-      },
-      controllerManager: {extraArgs: ($masks + ($s.controller_manager // {}) | arguments)},
-      scheduler: {extraArgs: ($s.scheduler // {} | arguments)}
-    }'
-}
-
-kubelet_configuration() {
-  data_json '{apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration",
-              cgroupDriver: .runtime.cgroup_driver} + (.settings.kubelet // {})'
-}
-
-kube_proxy_configuration() {
-  data_json '{apiVersion: "kubeproxy.config.k8s.io/v1alpha1", kind: "KubeProxyConfiguration",
-              clusterCIDR: (.settings.pod_cidrs | join(",")), mode: "nftables"}
-             + (.settings.kube_proxy // {})'
-}
-
-# kube_proxy_follows DIGEST: of the settings with which its pods were started last.
-kube_proxy_follows() {
-  kube annotate namespace "$GATE_NAMESPACE" --overwrite "groundplane.dev/kube-proxy=$1" >/dev/null
-}
-
-# kubeadm gives an API server one minute for its first answer, which an emulated machine misses.
-init_configuration() {
-  jq -c -n --argjson node "$(node_registration)" --arg address "$(data .address)" \
-    '{apiVersion: "kubeadm.k8s.io/v1beta4", kind: "InitConfiguration", nodeRegistration: $node,
-      timeouts: {controlPlaneComponentHealthCheck: "8m0s", kubernetesAPICall: "5m0s"},
-      localAPIEndpoint: {advertiseAddress: $address, bindPort: 6443}}'
-}
-
-# The documents of a control plane, for `kubeadm init` and each of its phases.
-control_plane_documents() {
-  init_configuration
-  printf -- '---\n'
-  cluster_configuration
-  printf -- '---\n'
-  kubelet_configuration
-  printf -- '---\n'
-  kube_proxy_configuration
-}
-
-# join_documents DISCOVERY [TOKEN_FILE]: DISCOVERY is a kubeconfig that holds the cluster's CA.
-# The token comes from a file: a command line is for everybody to read.
-join_documents() {
-  jq -c -n --argjson node "$(node_registration)" --arg discovery "$1" --rawfile line "${2:-/dev/null}" \
-    --arg address "$(data .address)" --arg role "$(data .role)" '
-    ($line | rtrimstr("\n")) as $token
-    | {apiVersion: "kubeadm.k8s.io/v1beta4", kind: "JoinConfiguration", nodeRegistration: $node,
-     timeouts: {discovery: "2m0s", controlPlaneComponentHealthCheck: "8m0s", kubernetesAPICall: "5m0s"},
-     discovery: ({file: {kubeConfigPath: $discovery}}
-                 + if $token == "" then {} else {tlsBootstrapToken: $token} end)}
-    + if $role == "control-plane"
-      then {controlPlane: {localAPIEndpoint: {advertiseAddress: $address, bindPort: 6443}}}
-      else {} end'
-}
 
 # ---- what the API server reads ---------------------------------------------------------------
 
@@ -170,40 +34,12 @@ api_server_files() {
   encryption_apply
 }
 
-# ---- kubelet ---------------------------------------------------------------------------------
-
-kubelet_unit() {
-  # The config file and the flags file are kubeadm's; it writes both when a node joins.
-  cat <<'UNIT'
-[Unit]
-Description=kubelet, the Kubernetes node agent
-Documentation=https://kubernetes.io/docs/
-Wants=network-online.target
-After=network-online.target containerd.service
-StartLimitIntervalSec=0
-
-[Service]
-Environment="KUBELET_KUBEADM_ARGS="
-EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
-ExecStart=/usr/local/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS
-Restart=always
-RestartSec=5
-
-[Install]
-WantedBy=multi-user.target
-UNIT
-}
-
-# kubelet_unit_apply: before kubeadm, which starts the service itself.
-kubelet_unit_apply() {
-  put_file /etc/systemd/system/kubelet.service 0644 < <(kubelet_unit) || true
-  load_unit kubelet
+# kube_proxy_follows DIGEST: of the settings with which its pods were started last.
+kube_proxy_follows() {
+  kube annotate namespace "$GATE_NAMESPACE" --overwrite "groundplane.dev/kube-proxy=$1" >/dev/null
 }
 
 # ---- health ----------------------------------------------------------------------------------
-
-# By a new process and not by an answer: the old API server answers until the moment it ends.
-process_of() { pgrep -o -x "${1:0:15}" || true; }
 
 api_server_ready() { curl -sfk --max-time 3 -o /dev/null "https://localhost:6443/readyz"; }
 
@@ -218,9 +54,6 @@ node_ready() {
 
 # With no pod network yet, a node that its kubelet reports is all there can be.
 node_reported() { kube get node "$(data .name)" -o name; }
-
-# kubelet_version: of the binary that is linked; kubelet's own unit runs that one.
-kubelet_version() { basename "$(dirname "$(readlink /usr/local/bin/kubelet)")"; }
 
 # wait_serving: what the other control planes rely on.
 wait_serving() {
@@ -244,24 +77,17 @@ wait_healthy() {
 # Everything of ours and of the cluster's on this host, whatever state it is in.
 kubernetes_reset() {
   local mount
-  if [ -x /usr/local/bin/kubeadm ]; then
-    systemctl is-active -q containerd || systemctl start containerd 2>/dev/null || true
-    # Our own code took the member out already, or the whole cluster goes.
-    timeout 300 kubeadm reset --force --cri-socket "$SOCKET" --skip-phases=remove-etcd-member \
-      >"$RUN/reset" 2>&1 || true
-  fi
-  disable_service kubelet
+  distribution_stop
   backup_reset
   network_reset
   endpoint_reset
-  runtime_reset
+  distribution_clear
   awk '$2 ~ "^/var/lib/kubelet/" { print $2 }' /proc/mounts | sort -r | while read -r mount; do
     umount -l "$mount" || true
   done
-  find /var/lib/kubelet /var/lib/etcd -mindepth 1 -delete 2>/dev/null || true
-  remove_paths /etc/kubernetes /var/log/kubernetes /etc/systemd/system/kubelet.service \
-    /usr/local/bin/{kubeadm,kubectl,kubelet,etcdctl,etcdutl} "$KUBEADM" "$STATE/joined" \
-    "$STATE/applied" "$STATE/cordoned" "$STATE/join" "$STATE/cluster.json" "$STATE/machine" "$STATE/images"
+  find /var/lib/kubelet -mindepth 1 -delete 2>/dev/null || true
+  remove_paths /var/log/kubernetes "$STATE/joined" "$STATE/applied" "$STATE/cordoned" "$STATE/join" \
+    "$STATE/cluster.json" "$STATE/machine" "$STATE/images" "$STATE/distribution"
   nft delete table ip kube-proxy 2>/dev/null || true
   nft delete table ip6 kube-proxy 2>/dev/null || true
   reset_kubelet_chains iptables

@@ -7,17 +7,13 @@ leave() {
   name=$(data .name)
   gate_enter leave
   node_drain
+  leaving_credentials "$credentials"
   if is_control_plane; then
-    cp /etc/kubernetes/admin.conf "$credentials"
     etcd_remove_own
     # From here on the address must be carried by somebody whose API server will stay.
     endpoint_reset
-  else
-    cp /etc/kubernetes/kubelet.conf "$credentials"
-    cp -L /var/lib/kubelet/pki/kubelet-client-current.pem "$RUN/leaving.pem"
-    sed -i "s|/var/lib/kubelet/pki/kubelet-client-current.pem|$RUN/leaving.pem|" "$credentials"
   fi
-  systemctl stop kubelet
+  stop_node
   export KUBECONFIG=$credentials
   wait_until 60 "the other API servers answer" kube get --raw /readyz
   kube delete node "$name" --ignore-not-found >/dev/null

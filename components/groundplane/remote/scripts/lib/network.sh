@@ -12,7 +12,7 @@ After=network-online.target
 
 [Service]
 # The node's own credentials: they may read Nodes and nothing else that matters here.
-Environment=KUBECONFIG=/etc/kubernetes/kubelet.conf
+Environment=KUBECONFIG=$KUBELET_CONF
 ExecStart=/usr/local/lib/groundplane/current/plain-network $(data .name) $(data '.settings.pod_cidrs | join(" ")')
 Restart=always
 RestartSec=2

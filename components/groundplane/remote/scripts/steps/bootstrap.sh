@@ -10,7 +10,7 @@ apply() {
     changed "cluster $(cluster_id) adopted: it stands already"
   else
     # An earlier try of ours that did not end: nobody can have joined it, for it gave no identity.
-    if [ -e /etc/kubernetes/admin.conf ] || [ -e /var/lib/etcd/member ]; then kubernetes_reset; fi
+    if [ -e "$ADMIN_CONF" ] || [ -e "$ETCD_DATA/member" ]; then kubernetes_reset; fi
     found
     kube_proxy_follows "$(data_json .settings.kube_proxy | digest)"
   fi
@@ -24,7 +24,7 @@ cluster_record() {
 }
 
 founded() {
-  [ -e "$STATE/cluster.json" ] && [ -e "$PKI/ca.key" ] &&
+  [ -e "$STATE/cluster.json" ] && [ -e "${CLUSTER_CA%.crt}.key" ] &&
     [ "$(jq -r .stack "$STATE/cluster.json")" = "$(data .stack)" ]
 }
 
@@ -34,9 +34,9 @@ refuse_foreign() {
     owner=$(jq -r .stack "$STATE/cluster.json")
     [ "$owner" = "$(data .stack)" ] ||
       die "this host belongs to the stack $owner" "take it out of that stack first"
-  elif [ -e /etc/kubernetes/kubelet.conf ] && [ ! -e "$STATE/founding" ]; then
+  elif [ -e "$KUBELET_CONF" ] && [ ! -e "$STATE/founding" ]; then
     die "this host is a node of a cluster that is not ours" \
-      "kubeadm reset, if that cluster is no longer wanted"
+      "reset it by what made it, if that cluster is no longer wanted"
   fi
 }
 
@@ -44,18 +44,12 @@ found() {
   write_atomically "$STATE/founding" 0600 < <(data .stack)
   host_apply
   endpoint_apply
-  runtime_apply
-  link_kubernetes "$(data .kubernetes)"
-  kubelet_unit_apply
+  install_node
   [ -e "$PKI/groundplane.key" ] ||
     head -c 32 /dev/urandom | hex | write_atomically "$PKI/groundplane.key" 0600
   api_server_files
-  control_plane_documents | write_atomically "$KUBEADM" 0600
   network_apply
-  # keepalived's election is over before there is an API server to be found. kubeadm bounds its own
-  # waits (4 minutes each).
-  timeout 900 kubeadm init --config "$KUBEADM" --skip-token-print >"$RUN/kubeadm" 2>&1 ||
-    die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "$(founding_remedy)"
+  found_control_plane
   wait_until 60 "the API answers at the endpoint" api_answers
   rights
   wait_serving
@@ -67,22 +61,12 @@ found() {
   : >"$FACTS"
 }
 
-founding_remedy() {
-  if ! endpoint_managed || has_address; then echo "then run the same command again"; else
-    echo "the endpoint's address $(data .endpoint.address) is not on this host: is it, or its router id," \
-      "somebody else's in this network? journalctl -u groundplane-keepalived"
-  fi
-}
-
-has_address() { [ -n "$(ip -o address show to "$(data .endpoint.address)")" ]; }
-
 # A cluster is known by its root: the same after a restore, another for every founding.
-cluster_id() { openssl x509 -in "$PKI/ca.crt" -outform DER | digest | cut -c1-16; }
+cluster_id() { openssl x509 -in "$CLUSTER_CA" -outform DER | digest | cut -c1-16; }
 
 identity() {
   local path
-  for path in ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key \
-    groundplane.key; do
+  for path in "${IDENTITY[@]}"; do
     jq -n --arg path "$path" --rawfile pem "$PKI/$path" '{($path): $pem}'
   done | jq -cs --arg cluster "$(cluster_id)" '{cluster: $cluster, identity: add}'
 }

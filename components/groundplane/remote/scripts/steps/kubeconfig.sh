@@ -8,17 +8,14 @@ apply() {
   local user config
   user=groundplane:admin:$(data .token)
   config=$(mktemp "$RUN/kubeconfig.XXXXXX")
-  kubeadm kubeconfig user --client-name "$user" --config "$KUBEADM" --validity-period 8760h \
-    >"$config" 2>"$RUN/kubeadm" || die "kubeadm makes no kubeconfig: $(tail -n 3 "$RUN/kubeadm")"
+  administrator "$user" "$(data .context)" >"$config"
   grant "$user"
-  kubectl --kubeconfig "$config" config rename-context "$(kubectl --kubeconfig "$config" config current-context)" \
-    "$(data .context)" >/dev/null
   kubectl --kubeconfig "$config" config view --raw -o jsonpath='{.users[0].user.client-certificate-data}' |
     base64 -d | write_atomically "$STATE/kubeconfig.crt" 0600
   fact cert "$STATE/kubeconfig.crt" \
     "$(date -d "$(openssl x509 -noout -enddate -in "$STATE/kubeconfig.crt" | cut -d= -f2)" +%s)"
   install -m 0600 /dev/null "$RESULT"
-  sed "s/name: kubernetes$/name: $(data .context)/; s/cluster: kubernetes$/cluster: $(data .context)/" "$config" >"$RESULT"
+  cat "$config" >"$RESULT"
   rm -f "$config"
 }
 

@@ -81,6 +81,6 @@ token() {
  "stringData": {
    "description": "$1 joins", "token-id": "$id", "token-secret": "$secret",
    "expiration": "$(date -u -d '+2 hours' +%FT%TZ)", "usage-bootstrap-authentication": "true",
-   "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token"}}
+   "auth-extra-groups": "$JOINERS"}}
 JSON
 }

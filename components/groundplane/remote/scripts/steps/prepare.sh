@@ -60,19 +60,5 @@ unpack() {
 
 begin() {
   host_apply
-  runtime_apply
-  link_kubernetes "$(data .kubernetes)"
-  pull_images
-}
-
-# kubeadm knows which images a control plane needs; a worker starts with pause and kube-proxy.
-pull_images() {
-  local image
-  for image in $(kubeadm config images list --kubernetes-version "v$(data .kubernetes)" 2>/dev/null); do
-    is_control_plane || [[ $image == */kube-proxy:* ]] || [[ $image == */pause:* ]] || continue
-    [ -z "$(ctr -n k8s.io images ls -q "name==$image")" ] || continue
-    # Best effort: a pull that fails here fails again, with its message, where it is needed.
-    if timeout 300 ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d "$image" \
-      >/dev/null 2>&1; then changed "$image pulled"; fi
-  done
+  get_ready
 }

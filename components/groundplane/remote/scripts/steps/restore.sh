@@ -10,7 +10,6 @@
 . "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 
 readonly RESTORING=$STATE/restoring       # while it is there, this host holds half a restore
-readonly ETCD_DATA=/var/lib/etcd
 # Watchers know the cluster at revisions that the snapshot never saw. Far above them all, they
 # notice that what they know has ended, and read anew.
 readonly BUMP=1000000000
@@ -68,31 +67,26 @@ release() { kube -n "$GATE_NAMESPACE" delete configmaps --all >/dev/null; }
 # ---- from a survivor -------------------------------------------------------------------------
 
 refound() {
-  local manifest=/etc/kubernetes/manifests/etcd.yaml aside=$STATE/refounding old
+  local aside=$STATE/refounding old
   joined || [ -e "$aside" ] || die "this host is no member of the cluster"
   mkdir -p "$aside"
   [ -e "$aside/old" ] || write_atomically "$aside/old" 0600 <<<"$ETCD_DATA/before-$(date -u +%Y%m%dT%H%M%SZ)"
   old=$(cat "$aside/old")
-  [ -e "$aside/etcd.yaml" ] || cp "$manifest" "$aside/etcd.yaml"
   # Stopped in order, it writes all that it applied into its database.
-  rm -f "$manifest"
-  systemctl is-active -q kubelet || systemctl start kubelet
-  wait_until 180 "etcd has stopped" stopped etcd
+  etcd_stop "$aside"
   [ -e "$old" ] || mv "$ETCD_DATA/member" "$old"
   rm -rf "$ETCD_DATA/member"
   etcdutl snapshot status "$old/snap/db" >"$RUN/etcdutl" 2>&1 ||
     die "the database of this member does not hold together: $(snapshot_said "$RUN/etcdutl")" \
       "try another survivor, or restore a snapshot; the old data are in $old"
   etcd_from "$old/snap/db" --skip-hash-check
-  write_atomically "$manifest" 0600 <"$aside/etcd.yaml"
+  etcd_start "$aside"
   wait_until 180 "etcd is healthy, alone" alone
   wait_until 300 "the API server is ready" api_server_ready
   release
   rm -rf "$aside"
   changed "etcd founded anew from this member; the data before are in $old"
 }
-
-stopped() { ! pgrep -x "$1"; }
 
 alone() {
   etcd_at "$(etcd_here)" endpoint health >/dev/null 2>&1 &&

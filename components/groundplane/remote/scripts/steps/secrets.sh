@@ -13,7 +13,7 @@ apply() {
   ! is_control_plane || encryption_readable
   [ -z "$(data .join_token)" ] || put_file "$STATE/join/token" 0600 < <(data .join_token) || true
   [ -z "$(data .ca)" ] || put_file "$STATE/join/ca.crt" 0600 < <(data .ca) || true
-  registry
+  registry_apply
   if [ -n "$(data .backup.recipient)" ]; then
     put_file "$BACKUP_SECRETS" 0600 < <(data_json .backup) || true
   else
@@ -44,21 +44,4 @@ encryption_loaded() {
   kube --server=https://localhost:6443 --tls-server-name=kubernetes get --raw /metrics |
     grep '^apiserver_encryption_config_controller_last_config_info' |
     grep -q "sha256:$(digest <"$OURS/encryption.json")"
-}
-
-registry() {
-  local address folder
-  address=$(data .registry.address)
-  [ -n "$address" ] || return 0
-  folder=/etc/containerd/certs.d/$address
-  [ -z "$(data .registry.ca)" ] || put_file "$folder/ca.crt" 0644 < <(data .registry.ca) || true
-  put_file "$folder/hosts.toml" 0600 <<TOML || true
-server = "https://$address"
-
-[host."https://$address"]
-  capabilities = ["pull", "resolve"]
-$([ -z "$(data .registry.ca)" ] || echo "  ca = \"$folder/ca.crt\"")
-$(data '.registry | select(.username) | "\(.username):\(.password)" | @base64
-        | "  [host.\"https://'"$address"'\".header]\n    Authorization = [\"Basic \(.)\"]"')
-TOML
 }
