@@ -46,8 +46,8 @@ PULUMI = {
 }
 ELSEWHERE = {
     "cat", "ctr", "curl", "etcdctl", "ip", "journalctl", "kubeadm", "kubectl", "lab-ssh",
-    "openssl", "pip", "policies/.venv/bin/pip", "python3", "rm", "scp", "ssh", "sudo", "systemctl",
-    "umask",
+    "openssl", "pip", "policies/.venv/bin/pip", "python3", "qemu-img", "rm", "scp", "ssh", "sudo",
+    "systemctl", "umask", "virsh",
 }  # fmt: skip
 """Programs of a host, of a cluster or of the system; what they are told is not looked at here,
 but for the units and paths that are ours."""

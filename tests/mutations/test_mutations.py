@@ -54,6 +54,12 @@ MUTATIONS = {
         "",
         "test_node.py::test_a_member_leaves_through_the_gate",
     ),
+    "a copy of a guest that broke off counts": Mutation(
+        "steps/snapshot.sh",
+        "  grep -q '^Job type: *Completed' \"$said\" ||\n",
+        "  true ||\n",
+        "test_snapshot.py::test_a_copy_that_breaks_off_is_none",
+    ),
     "no gate before a guest restarts": Mutation(
         "steps/release.sh",
         "    gate_enter disturb\n",

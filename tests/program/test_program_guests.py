@@ -469,3 +469,37 @@ def test_new_guests_want_room(monkeypatch: pytest.MonkeyPatch) -> None:
         libvirt, "look", lambda _: guests.look(made, {"cp1": "", "w1": ""}, available=1 << 30)
     )
     assert [f.check for f in libvirt.LibvirtHosts.check(made, seen.blank(made))] == ["memory"]
+
+
+# ---- copies before an upgrade ------------------------------------------------------------------
+
+
+def copied(name: str, version: str = "1.36.3", workers: str = "1.36.3") -> Spec:
+    """Three and two, of which one is copied before its Kubernetes changes."""
+    machines = [
+        guest(h.name, h.guest.hypervisor, snapshot_before_upgrade=h.name == name)
+        for h in THREE
+        if h.guest
+    ]
+    kubernetes = {"version": version, "workers": workers}
+    return virtual(*machines, hypervisors=HYPERVISORS, kubernetes=kubernetes)
+
+
+@pytest.mark.parametrize("name", ["cp2", "w2"])
+def test_a_copy_is_made_in_its_turn_and_before_its_node_changes(run: Run, name: str) -> None:
+    made = copied(name)
+    found = run(made, guests.look(made))
+    copy = f"metal-{name}-snapshot"
+    assert [n for n in found if n.endswith("-snapshot")] == [copy]
+    assert copy in found[f"metal-{name}-node"].after
+    assert f"metal-{name}-machine" in found[copy].after
+    earlier = {"cp2": "metal-cp1-node", "w2": "metal-w1-node"}[name]
+    assert earlier in before(found, copy)
+
+
+@pytest.mark.parametrize(("name", "changes"), [("cp2", False), ("w2", True)])
+def test_only_another_version_of_its_own_makes_a_copy(run: Run, name: str, changes: bool) -> None:
+    old, new = copied(name, workers="1.35.4"), copied(name)
+    usual = run(old, guests.look(old))
+    now = differing(usual, run(new, guests.look(new), preview=True))
+    assert (f"metal-{name}-snapshot" in now) is changes

@@ -92,6 +92,11 @@ def look(
         there = [host for host in ours if states[host.name]]
         steps = [f"{step}.{made.stack}" for step in ("bundle", "pool")]
         steps += [f"machine.{made.stack}.{host.name}" for host in there]
+        steps += [
+            f"snapshot.{made.stack}.{host.name}"
+            for host in there
+            if host.guest and host.guest.snapshot_before_upgrade
+        ]
         hosts[machine.name] = HostSeen(
             machine.name,
             root=True,

@@ -21,6 +21,7 @@ __all__ = [
     "prepare",
     "release",
     "token_id",
+    "version_of",
 ]
 
 SECRET = "groundplane.key"

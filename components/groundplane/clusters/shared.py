@@ -221,10 +221,13 @@ class _Plan:
 
     def make(self, host: Host, after: Sequence[pulumi.Resource] = ()) -> None:
         """A guest's machine; from here on the guest can be reached."""
+        self.at[host.name], self.machines[host.name] = self.source(host).machine(host, after)
+
+    def source(self, host: Host) -> HostSource:
+        """What makes a guest's machine."""
         for source in self.sources:
             if source.makes(host):
-                self.at[host.name], self.machines[host.name] = source.machine(host, after)
-                return
+                return source
         raise RefusedError(
             host.name,
             "it is a guest, and nothing here makes it",
@@ -303,6 +306,8 @@ class _Plan:
                 secrets[host.name] = self.secrets(host, founded, self.prepare(host))
         elif host.guest is not None:
             self.release(host, [secrets[host.name]])
+        if host.guest is not None and host.guest.snapshot_before_upgrade:
+            orders = [self.snapshot(host, orders)]
         # Its own once more: deletes follow direct dependencies, and it leaves before they go.
         return self.node(host, [*orders, secrets[host.name]])
 
@@ -319,6 +324,10 @@ class _Plan:
     def renews(self, host: Host) -> bool:
         """Whether a member is installed anew: what is done on it waits for its new machine."""
         return self.disturbs(host) and self.seen.guests[host.name].anew
+
+    def snapshot(self, host: Host, orders: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        version = data.version_of(self.spec, host)
+        return self.source(host).snapshot(host, version, [*orders, self.machines[host.name]])
 
     def release(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
         return step(

@@ -45,3 +45,9 @@ class HostSource(Protocol):
     ) -> tuple[Host, pulumi.Resource]:
         """The host as others reach it, and the resource that makes its machine once `after` is
         there. Names, addresses and number are plain; the host's key may be an Output."""
+
+    def snapshot(
+        self, host: Host, kubernetes: str, after: Sequence[pulumi.Resource]
+    ) -> pulumi.Resource:
+        """What copies the host's disks, once `after` is there, before its Kubernetes becomes this
+        version."""

@@ -122,6 +122,26 @@ class LibvirtHosts(pulumi.ComponentResource):
         self.hosts[host.name] = found
         return found, made
 
+    def snapshot(
+        self, host: Host, kubernetes: str, after: Sequence[pulumi.Resource]
+    ) -> remote.Command:
+        """A copy of the host's disks, once `after` is there, before its Kubernetes becomes this
+        version."""
+        return step(
+            f"{self._name}-{host.name}-snapshot",
+            _hypervisor(self._spec, host),
+            "snapshot",
+            snapshot(self._spec, host, kubernetes),
+            self._seen,
+            pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*after],
+                ignore_changes=INPUTS if host.state == "lost" else None,
+            ),
+            instance=host.name,
+            deletes=True,
+        )
+
 
 class RefusedError(GroundplaneError, pulumi.RunError):
     """A `GroundplaneError` that Pulumi shows as it is: of a RunError it prints no traceback."""
@@ -267,6 +287,16 @@ def machine(spec: Spec, host: Host, planned: guests.Guest) -> dict[str, Any]:
             "gateway": guest.gateway,
             "dns": guest.dns,
         },
+    }
+
+
+def snapshot(spec: Spec, host: Host, kubernetes: str) -> dict[str, Any]:
+    """Which guest is copied, and before what."""
+    return {
+        "name": host.name,
+        "domain": domain(spec.stack, host.name),
+        "pool": _hypervisor(spec, host).pool,
+        "kubernetes": kubernetes,
     }
 
 

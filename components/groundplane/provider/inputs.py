@@ -118,6 +118,8 @@ class Guest(TypedDict):
     """Further disks, such as for Rook."""
     devices: NotRequired[list[Device]]
     """Devices of the hypervisor that it holds alone."""
+    snapshotBeforeUpgrade: NotRequired[bool]
+    """Copy its disks before its Kubernetes becomes another version. The newest copy stays, beside the disks, and takes as much room as they do."""
 
 
 class Jump(TypedDict):

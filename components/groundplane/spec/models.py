@@ -212,6 +212,9 @@ class Guest(Model):
     """Further disks, such as for Rook."""
     devices: list[Device] = []
     """Devices of the hypervisor that it holds alone."""
+    snapshot_before_upgrade: bool = False
+    """Copy its disks before its Kubernetes becomes another version. The newest copy stays, beside
+    the disks, and takes as much room as they do."""
 
 
 class Overcommit(Model):
