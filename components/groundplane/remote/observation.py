@@ -39,7 +39,8 @@ from groundplane.remote.ledger import Drift
 
 __all__ = ["Expect", "HostSeen", "HostUnreachable", "Observation", "observe"]
 
-LOOK_SECONDS = 20
+# A look takes a fraction of a second; at an emulated control plane that is busy, half a minute.
+LOOK_SECONDS = 60
 NODE_STEP = "node"  # the step that makes a host a node of the cluster
 
 

@@ -170,7 +170,8 @@ join_documents() {
     --arg address "$(data .address)" --arg role "$(data .role)" '
     ($line | rtrimstr("\n")) as $token
     | {apiVersion: "kubeadm.k8s.io/v1beta4", kind: "JoinConfiguration", nodeRegistration: $node,
-     timeouts: {discovery: "2m0s", controlPlaneComponentHealthCheck: "8m0s", kubernetesAPICall: "5m0s"},
+     timeouts: {discovery: "2m0s", tlsBootstrap: "8m0s", controlPlaneComponentHealthCheck: "8m0s",
+                kubernetesAPICall: "5m0s"},
      discovery: ({file: {kubeConfigPath: $discovery}}
                  + if $token == "" then {} else {tlsBootstrapToken: $token} end)}
     + if $role == "control-plane"
