@@ -69,27 +69,27 @@ def up(machines_only: bool, only: str | None) -> None:
     how_to_go_on(lab, twins)
 
 
-def begin(lab: Lab, twins: Sequence[Twin] = (METAL,), others: bool = False) -> None:
-    """What machines need before they boot: packages, parts, a network, the mirror.
-
-    `others`: with the versions that a cluster can change from and to.
-    """
-    gather(lab, others, VM in twins)
+def begin(
+    lab: Lab, twins: Sequence[Twin] = (METAL,), wanted: Sequence[recipes.Part] = recipes.FIRST
+) -> None:
+    """What machines need before they boot: packages, parts, a network, the mirror."""
+    gather(lab, wanted, VM in twins)
     mirror.prepare(lab.folder, say)
     machines.network_up(lab)
     mirror.start(lab.name, lab.folder)
     if VM in twins:
         say(f"guests run by {accelerator.name()}")
-        versions = [lab.size.kubernetes, *recipes.KUBERNETES] if others else [lab.size.kubernetes]
+        others = [part.version for part in wanted if part.name == "kubernetes"]
+        versions = [lab.size.kubernetes, *others]
         # The last is what guests begin with.
         specs = [stack.sample(lab, version) for version in reversed(dict.fromkeys(versions))]
         mirror.offer(lab.folder, {image.NAME: image.ensure(lab, specs, say)})
 
 
-def gather(lab: Lab, others: bool, guests: bool) -> None:
+def gather(lab: Lab, wanted: Sequence[recipes.Part], guests: bool) -> None:
     """Into the cache, what can be made before there is a lab. `guests`: theirs, too."""
     examine(lab, say, guests)
-    parts.ensure(say, others)
+    parts.ensure(say, wanted)
     machines.make_rootfs(say)
     if guests:
         machines.make_rootfs(say, HYPERVISOR)
@@ -97,9 +97,10 @@ def gather(lab: Lab, others: bool, guests: bool) -> None:
 
 
 @cli.command("parts")
-def make_parts() -> None:
-    """Make all parts that are missing, and list them. `up` makes those it needs by itself."""
-    gather(configured(), others=True, guests=True)
+@click.option("--all", "every", is_flag=True, help="With older versions, and what guests take.")
+def make_parts(every: bool) -> None:
+    """Make the parts that are missing, and list them. `up` makes those it needs by itself."""
+    gather(configured(), recipes.PARTS if every else recipes.STORIES, guests=every)
     parts.show(say)
 
 

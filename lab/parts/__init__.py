@@ -7,6 +7,7 @@ lab.parts.binary("kubelet", "1.35.4")
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.parts import build, images, recipes
@@ -16,14 +17,13 @@ from lab.parts.store import PartError, cache, locked
 __all__ = ["PartError", "binary", "cache", "ensure", "show"]
 
 
-def ensure(progress: Progress, others: bool = False) -> None:
-    """Makes what the cache lacks for a first cluster; instant when nothing is missing.
+def ensure(progress: Progress, wanted: Sequence[recipes.Part] = recipes.FIRST) -> None:
+    """Makes what the cache lacks of these; instant when nothing is missing.
 
-    `others`: also the versions to change from and to, which take a third of the whole time.
     Raises PartError, naming the part, the cause and the remedy.
     """
     with locked(progress):
-        for part in recipes.PARTS if others else recipes.FIRST:
+        for part in wanted:
             if not build.home(part.name, part.version).exists():
                 build.make(part, progress)
         build.make_runc(progress)

@@ -7,7 +7,7 @@ where the one before it ended.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from harness import Guests, Stack
 from lab import environment, machines, mirror
 from lab.__main__ import begin
 from lab.config import TWINS, configured
+from lab.parts import recipes
 
 # Beside any lab that a person has up in this checkout.
 os.environ.setdefault("GROUNDPLANE_LAB", "e2e")
@@ -60,11 +61,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def session_stack() -> Iterator[Stack]:
+def wanted(request: pytest.FixtureRequest) -> Sequence[recipes.Part]:
+    """The parts that the stories take which are run."""
+    long = any(item.get_closest_marker("long") for item in request.session.items)
+    return recipes.PARTS if long else recipes.STORIES
+
+
+@pytest.fixture(scope="session")
+def session_stack(wanted: Sequence[recipes.Part]) -> Iterator[Stack]:
     if os.geteuid() != 0:
         pytest.skip("makes machines, which takes root")
     lab = configured()
-    begin(lab, others=True)
+    begin(lab, wanted=wanted)
     environment.write(lab)
     stack = Stack(lab)
     for old in stack.logs.glob("*.log"):
@@ -79,9 +87,9 @@ def session_stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def session_guests(session_stack: Stack) -> Iterator[Guests]:
+def session_guests(session_stack: Stack, wanted: Sequence[recipes.Part]) -> Iterator[Guests]:
     lab = session_stack.lab
-    begin(lab, TWINS, others=True)
+    begin(lab, TWINS, wanted)
     guests = Guests(lab)
     yield guests
     if not os.environ.get("GROUNDPLANE_KEEP"):
