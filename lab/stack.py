@@ -53,6 +53,19 @@ CONTAINERS: dict[str, Any] = {
 }
 
 
+# An emulated control plane does not get to renew its lease within Kubernetes' 10 s: its controllers
+# would end and begin anew, and nobody sign a kubelet's request.
+LEASES = {
+    "leader-elect-lease-duration": "120s",
+    "leader-elect-renew-deadline": "100s",
+    "leader-elect-retry-period": "10s",
+}
+EMULATED: dict[str, Any] = {
+    "controllerManager": {"extraArgs": LEASES},
+    "scheduler": {"extraArgs": LEASES},
+}
+
+
 @dataclass(frozen=True)
 class Vm:
     """A guest that is to be: its name tells its role. `memory` in MiB."""
@@ -84,6 +97,8 @@ def site(lab: Lab, hosts: Sequence[Mapping[str, Any]], twin: Twin = METAL) -> di
     }
     if twin is METAL:
         cluster |= CONTAINERS
+    elif not accelerator.kvm():
+        cluster |= EMULATED
     # The version that the lab has, which need not be the one that platform.yaml names.
     version = _lab_version(lab, "containerd")
     cluster["containerd"] = {**cluster.get("containerd", {}), "version": version}
@@ -119,6 +134,8 @@ def _guests(lab: Lab, hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "prefix": machines.PREFIX,
         "gateway": machines.GATEWAY,
         "dns": [machines.GATEWAY],
+        # What this computer has in memory outlives every power cut of the lab.
+        "disk": {"cache": "unsafe"},
     }
     return {"hypervisors": [machine], "guests": common}
 
