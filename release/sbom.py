@@ -105,7 +105,7 @@ def installed(catalogue: Catalogue) -> Iterator[Component]:
                             "name": name,
                             "version": number,
                             "purl": f"pkg:generic/{part}/{name}@{number}?arch={arch}",
-                            "hashes": [hashed(file.sha256)],
+                            "hashes": [hashed(file.digest)],
                             "externalReferences": [{"type": "distribution", "url": file.url}],
                             "properties": [
                                 {"name": "groundplane:on", "value": "host"},
@@ -125,7 +125,7 @@ def bootable(catalogue: Catalogue) -> Iterator[Component]:
                 "bom-ref": f"{name}-{arch}",
                 "name": name,
                 "purl": f"pkg:generic/{name}?arch={arch}",
-                "hashes": [hashed(file.sha256)],
+                "hashes": [hashed(file.digest)],
                 "externalReferences": [{"type": "distribution", "url": file.url}],
                 "properties": [
                     {"name": "groundplane:on", "value": "guest"},
