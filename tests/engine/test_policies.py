@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rules import all_rules
 from rules.rule import Secret
 
 HERE = Path(__file__).parent
+EXAMPLE = PACK.parent / "examples"
 EXAMPLES = examples()
 RULES = {rule.name: rule for rule in all_rules()}
 
@@ -200,6 +202,39 @@ def test_a_cluster_of_ours(stack: Stack, tmp_path: Path) -> None:
     assert all(f"{rule}  (groundplane:index:KubeadmCluster: metal)" in text for rule in wanting)
     assert "since not known: connection of Command metal-cp1-node" in text
     assert "mandatory" not in text
+
+
+TWIN = """
+import runpy
+from groundplane.clusters import kubeadm
+from support.seen import blank
+
+kubeadm.survey = blank
+runpy.run_path(os.environ["TWINS"] + "/__main__.py", run_name="__main__")
+"""
+
+
+def test_twins_and_an_exemption(stack: Stack, tmp_path: Path) -> None:
+    """examples/twins under examples/policies/exemptions.json: what is tried on the one alone passes
+    for the reason that stands there, and what differs by mistake is found on the other, too."""
+    twins = tmp_path / "twins"
+    shutil.copytree(EXAMPLE / "twins", twins)
+    for name in ("trial", "live"):
+        (twins / f"Pulumi.{name}.yaml.example").rename(twins / f"Pulumi.{name}.yaml")
+    own = twins / "Pulumi.trial.yaml"
+    own.write_text(own.read_text() + "      kubelet: {maxPods: 200}\n")
+    exemptions = json.loads((EXAMPLE / "policies" / "exemptions.json").read_text())
+    stack.environment |= {"PYTHONPATH": ":".join(sys.path), "TWINS": str(twins)}
+
+    def preview(name: str, levels: dict[str, Any]) -> tuple[bool, set[str]]:
+        stack.cli("stack", "select", "--create", name)
+        shutil.copy(twins / f"Pulumi.{name}.yaml", stack.folder)
+        fine, found, text = judged(stack, "preview", TWIN, levels)
+        assert "Traceback" not in text
+        return fine, {rule for rule, _ in found if rule in exemptions}
+
+    assert preview("trial", exemptions) == (True, set())
+    assert preview("live", exemptions) == (False, {"backups-scheduled", "twins-equal"})
 
 
 def test_a_rule_that_falls_hides_no_other(stack: Stack, tmp_path: Path) -> None:
