@@ -13,7 +13,7 @@ from lab.parts import build, images, recipes
 from lab.parts.progress import Progress
 from lab.parts.store import PartError, cache, locked
 
-__all__ = ["PartError", "binary", "cache", "ensure", "show"]
+__all__ = ["PartError", "binary", "cache", "ensure", "ensure_one", "show"]
 
 
 def ensure(progress: Progress, others: bool = False) -> None:
@@ -23,11 +23,22 @@ def ensure(progress: Progress, others: bool = False) -> None:
     Raises PartError, naming the part, the cause and the remedy.
     """
     with locked(progress):
-        for part in recipes.PARTS if others else recipes.FIRST:
+        for part in recipes.FIRST + (recipes.OTHERS if others else ()):
             if not build.home(part.name, part.version).exists():
                 build.make(part, progress)
         build.make_runc(progress)
         images.ensure(progress)
+
+
+def ensure_one(name: str, progress: Progress) -> Path:
+    """Makes one part where it is missing, and returns the folder of its programs."""
+    part = recipes.part(name)
+    home = build.home(part.name, part.version)
+    if not home.exists():
+        with locked(progress):
+            if not home.exists():
+                build.make(part, progress)
+    return home / "bin"
 
 
 def show(progress: Progress) -> None:
