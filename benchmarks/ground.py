@@ -13,7 +13,7 @@ from groundplane.spec import Spec, load
 from lab import environment, machines, mirror
 from lab.__main__ import begin
 from lab.config import CHECKOUT, Lab, configured
-from lab.parts.recipes import KUBERNETES, PARTS
+from lab.parts.recipes import KUBERNETES, UPGRADES
 from tests.e2e.harness import Stack
 
 CONTROL_PLANES = ("cp1", "cp2", "cp3")
@@ -102,7 +102,7 @@ def opened(say: Say, keep: bool) -> Iterator[Ground]:
     os.environ.setdefault("GROUNDPLANE_LAB", "bench")
     lab = configured()
     # With the versions that an upgrade goes from: nothing may be built while something is timed.
-    begin(lab, wanted=PARTS)
+    begin(lab, wanted=UPGRADES)
     environment.write(lab)
     environment.write_ssh_config(lab, {m.name: m.address for m in machines.default_machines()})
     ground = Ground(lab, say)

@@ -100,7 +100,7 @@ def gather(lab: Lab, wanted: Sequence[recipes.Part], guests: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="With older versions, and what guests take.")
 def make_parts(every: bool) -> None:
     """Make the parts that are missing, and list them. `up` makes those it needs by itself."""
-    gather(configured(), recipes.PARTS if every else recipes.STORIES, guests=every)
+    gather(configured(), recipes.UPGRADES if every else recipes.STORIES, guests=every)
     parts.show(say)
 
 

@@ -19,7 +19,7 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.validation import make_schemabased_validator
 from packaging.requirements import Requirement
 
-from groundplane.catalogue import ARCHITECTURES, Catalogue, product
+from groundplane.catalogue import ARCHITECTURES, Catalogue, File, product
 
 CHECKOUT = Path(__file__).parent.parent
 Component = dict[str, Any]
@@ -97,21 +97,13 @@ def installed(catalogue: Catalogue) -> Iterator[Component]:
                 if catalogue.knows(part, number, arch):
                     for key, file in catalogue.files(part, number, arch).items():
                         name = part if key == "archive" else key
-                        default = number == catalogue.default(part)
+                        default = str(number == catalogue.default(part)).lower()
                         yield {
                             "type": "application",
-                            "bom-ref": f"{part}/{name}@{number}-{arch}",
                             "group": part,
-                            "name": name,
                             "version": number,
-                            "purl": f"pkg:generic/{part}/{name}@{number}?arch={arch}",
-                            "hashes": [hashed(file.sha256)],
-                            "externalReferences": [{"type": "distribution", "url": file.url}],
-                            "properties": [
-                                {"name": "groundplane:on", "value": "host"},
-                                {"name": "groundplane:arch", "value": arch},
-                                {"name": "groundplane:default", "value": str(default).lower()},
-                            ],
+                            **fetched(name, f"{part}/{name}@{number}", file, arch),
+                            "properties": properties(on="host", arch=arch, default=default),
                         }
 
 
@@ -119,19 +111,28 @@ def bootable(catalogue: Catalogue) -> Iterator[Component]:
     """Every image that the catalogue can make guests from, for each processor."""
     for name, image in catalogue.guest_images().items():
         for arch in sorted({*image.sha256, *image.sha512}):
-            file = catalogue.guest_image(name, arch)
             yield {
                 "type": "operating-system",
-                "bom-ref": f"{name}-{arch}",
-                "name": name,
-                "purl": f"pkg:generic/{name}?arch={arch}",
-                "hashes": [hashed(file.sha256)],
-                "externalReferences": [{"type": "distribution", "url": file.url}],
-                "properties": [
-                    {"name": "groundplane:on", "value": "guest"},
-                    {"name": "groundplane:arch", "value": arch},
-                ],
+                **fetched(name, name, catalogue.guest_image(name, arch), arch),
+                "properties": properties(on="guest", arch=arch),
             }
+
+
+def fetched(name: str, called: str, file: File, arch: str) -> Component:
+    """What is told of each file that is downloaded; `called` tells it from all others but those for
+    other processors."""
+    return {
+        "bom-ref": f"{called}-{arch}",
+        "name": name,
+        "purl": f"pkg:generic/{called}?arch={arch}",
+        "hashes": [hashed(file.digest)],
+        "externalReferences": [{"type": "distribution", "url": file.url}],
+    }
+
+
+def properties(**given: str) -> list[dict[str, str]]:
+    """Properties of ours."""
+    return [{"name": f"groundplane:{name}", "value": value} for name, value in given.items()]
 
 
 def hashed(digest: str) -> dict[str, str]:

@@ -52,13 +52,12 @@ class _Data(BaseModel):
 
 @dataclass(frozen=True)
 class File:
-    """One file to download: its URL, and the SHA-256 in hex that it must have.
-
-    Of a guest's image it may be the SHA-512; the length tells.
+    """One file to download: its URL, and the digest in hex that it must have: its SHA-256, or of a
+    guest's image perhaps its SHA-512. The length tells.
     """
 
     url: str
-    sha256: str
+    digest: str
 
 
 class HasDownloads(Protocol):

@@ -10,6 +10,7 @@ from groundplane import preflight
 from groundplane.registry import host_source_of
 from groundplane.remote.connect import HostUnreachable, Kind, answers
 from groundplane.remote.facts import HostSeen, HostToCome, Node
+from groundplane.remote.given import as_known, given
 from groundplane.remote.guests import Guest, State
 from groundplane.remote.observation import Expect, Observation, look, observe
 from groundplane.spec import Cluster, Host, Spec
@@ -51,6 +52,7 @@ def survey(spec: Spec) -> Observation:
 def _survey(spec: Spec) -> Observation:
     for notice in spec.notices:
         pulumi.log.warn(str(notice))
+    spec = as_known(spec)
     seen = settled(spec)
     try:
         findings = preflight.require(spec.cluster, spec.hosts, seen, of_sources(spec, seen))
@@ -84,7 +86,8 @@ def settled(spec: Spec) -> Observation:
 def look_around(spec: Spec, *, again: bool = False) -> Observation:
     """Hypervisors first, all at once; then all hosts that can be looked at; `again` once more.
 
-    A guest that is not there yet will be blank; one that is not run is started by the update.
+    A guest that is not there yet will be blank, and so, it is taken, will a host whose address is
+    not known yet. A guest that is not run is started by the update.
     """
     guests: dict[str, Guest] = {}
     for source in sources(spec):
@@ -93,12 +96,16 @@ def look_around(spec: Spec, *, again: bool = False) -> Observation:
     hosts: list[Host] = []
     for host in spec.hosts:
         guest = guests.get(host.name)
-        if guest is None or host.state == "lost":
+        if host.state == "lost":
             hosts.append(host)
-        elif guest.state is State.RUNNING:
+        elif guest is not None and guest.state is not State.RUNNING:
+            told[host.name] = _without_a_look(host.name, guest)
+        elif given(host):
+            told[host.name] = HostToCome(host.name, arch="amd64", packager="apt")
+        elif guest is not None:
             hosts.append(host.model_copy(update={"host_key": guest.host_key}))
         else:
-            told[host.name] = _without_a_look(host.name, guest)
+            hosts.append(host)
     seen = (look if again else observe)(hosts, expectation(spec))
     ordered = {h.name: told.get(h.name) or seen.hosts[h.name] for h in spec.hosts}
     return dataclasses.replace(seen, hosts=ordered, guests=guests)

@@ -14,7 +14,7 @@ from lab.parts import build, images, recipes
 from lab.parts.progress import Progress
 from lab.parts.store import PartError, cache, locked
 
-__all__ = ["PartError", "binary", "cache", "ensure", "show"]
+__all__ = ["PartError", "binary", "cache", "ensure", "ensure_one", "show"]
 
 
 def ensure(progress: Progress, wanted: Sequence[recipes.Part] = recipes.FIRST) -> None:
@@ -28,6 +28,17 @@ def ensure(progress: Progress, wanted: Sequence[recipes.Part] = recipes.FIRST) -
                 build.make(part, progress)
         build.make_runc(progress)
         images.ensure(progress)
+
+
+def ensure_one(name: str, progress: Progress) -> Path:
+    """Makes one part where it is missing, and returns the folder of its programs."""
+    part = recipes.part(name)
+    home = build.home(part.name, part.version)
+    if not home.exists():
+        with locked(progress):
+            if not home.exists():
+                build.make(part, progress)
+    return home / "bin"
 
 
 def show(progress: Progress) -> None:

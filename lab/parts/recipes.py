@@ -194,6 +194,20 @@ def pulumi(version: str) -> Part:
     )
 
 
+def pulumi_yaml(version: str, engine: str) -> Part:
+    """Officially it comes with the engine."""
+    with_it = pulumi(engine)
+    return Part(
+        "pulumi-yaml",
+        version,
+        ("pulumi-language-yaml",),
+        with_it.official(with_it.url),
+        with_it.official(with_it.checksums),
+        folder=with_it.folder,
+        variables={"github.com/pulumi/pulumi-yaml/pkg/version.Version": f"v{version}"},
+    )
+
+
 # What a first cluster takes, in the order in which it is made; these are the lab's defaults.
 # etcd and CoreDNS are those that `kubeadm config images list` names for each Kubernetes version.
 FIRST = (
@@ -209,12 +223,15 @@ FIRST = (
 # What the short end-to-end stories take: they change containerd's version, and not Kubernetes'.
 STORIES = (*FIRST, containerd("2.2.1"))
 # With what Kubernetes is upgraded from. It comes last: where it is, its companions are too.
-PARTS = (
+UPGRADES = (
     *STORIES,
     etcd("3.6.6"),
     coredns("1.13.1"),
     kubernetes("1.35.4"),
 )
+# Made where a test asks for it: Pulumi's host for programs in YAML.
+ASKED_FOR = (pulumi_yaml("1.25.0", "3.259.0"),)
+PARTS = UPGRADES + ASKED_FOR
 
 # Taken from Debian's packages, since no Go module builds them without a C compiler.
 RUNC_PACKAGE = "runc"

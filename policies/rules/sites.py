@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Iterator
 from itertools import combinations
 
-from rules.clusters import CLUSTERS, listed, plan
-from rules.rule import MANDATORY, Found, Settings, View, need, rule
+from rules.clusters import CLUSTERS, listed, plans
+from rules.rule import MANDATORY, FoundIn, Resource, Settings, View, need, rule
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -35,49 +35,55 @@ def _addresses(site: View) -> Iterator[tuple[str, View]]:
 @rule(
     MANDATORY,
     on=CLUSTERS,
-    each=plan,
+    each=None,
     remedy="Choose ranges apart from each other, from the hosts' networks and from those of the "
     "sites beside this one.",
 )
-def ranges_apart(plan: View, settings: Settings) -> Found:
-    """The ranges of pods and services meet no host, and no other site's ranges.
+def ranges_apart(clusters: list[Resource], settings: Settings) -> FoundIn:
+    """The ranges of pods and services meet no host, and nothing of a site in the same network.
 
     An address in two ranges is reached by chance; between sites, routes and firewalls cannot tell
     them apart.
     """
-    own = list(_ranges(plan))
-    others = [
-        (f"{what} of {stack}", found)
-        for stack, site in plan["siblings"].items()
-        for what, found in (*_ranges(site), *_addresses(site))
-    ]
-    pairs = [
-        *combinations(own, 2),
-        *((one, other) for one in own for other in (*_addresses(plan), *others)),
-    ]
-    for (what, found), (other, there) in pairs:
-        one, two = _network(found), _network(there)
-        if one and two and one.version == two.version and one.overlaps(two):
-            yield f"{what} {found.text} overlaps with {other} {there.text}"
-    need(*(view for pair in pairs for _, view in pair))
+    looked_at: list[View] = []
+    for cluster, its in plans(clusters):
+        own = list(_ranges(its))
+        others = [
+            (f"{what} of {stack}", found)
+            for stack, site in its["siblings"].items()
+            for what, found in (*_ranges(site), *_addresses(site))
+        ]
+        pairs = [
+            *combinations(own, 2),
+            *((one, other) for one in own for other in (*_addresses(its), *others)),
+        ]
+        for (what, found), (other, there) in pairs:
+            one, two = _network(found), _network(there)
+            if one and two and one.version == two.version and one.overlaps(two):
+                yield cluster, f"{what} {found.text} overlaps with {other} {there.text}"
+        looked_at += [view for pair in pairs for _, view in pair]
+    need(*looked_at)
 
 
 @rule(
     MANDATORY,
     on=CLUSTERS,
-    each=plan,
-    remedy="Set it in platform.yaml, which both have, and not in one site.",
+    each=None,
+    remedy="Set it in platform.yaml, which both have, and not in one site. While a change is tried "
+    "on one of them first, exempt that one's cluster, with the reason.",
 )
-def twins_equal(plan: View, settings: Settings) -> Found:
+def twins_equal(clusters: list[Resource], settings: Settings) -> FoundIn:
     """Twins differ in their site and in nothing else.
 
     What is tried on one says something of the other only as long as they are the same.
     """
-    for stack, twin in plan["siblings"].items():
-        different = [
-            name
-            for name, digest in plan["settings"].items()
-            if twin["settings"][name].value != digest.value
-        ]
-        if different:
-            yield f"not as on {stack}: {listed(different)}"
+    for cluster, its in plans(clusters):
+        for stack, twin in its["siblings"].items():
+            # What is wrong in the twin's own file has no digest.
+            different = [
+                name
+                for name, digest in its["settings"].items()
+                if twin["settings"][name].value not in (None, digest.value)
+            ]
+            if different:
+                yield cluster, f"not as on {stack}: {listed(different)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import runpy
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
+from click.testing import CliRunner
 from pulumi.runtime import mocks
 
 import groundplane.clusters.shared as shared
+from groundplane.cli import cli
 from groundplane.remote.facts import HostSeen
 from groundplane.remote.observation import Observation
-from groundplane.spec import Spec
+from groundplane.spec import Spec, load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -135,6 +138,31 @@ def test_addon(run: Run) -> None:
     for name in ("hello-objects", "hello-rollout"):
         commands = {k: v for k, v in engine.made[name].inputs.items() if k in ("create", "delete")}
         assert not any("identity" in text for text in commands.values())
+
+
+@pytest.mark.parametrize(("stack", "other"), [("trial", "live"), ("live", "trial")])
+def test_twins(run: Run, tmp_path: Path, stack: str, other: str) -> None:
+    """One program, and what both have from one file; each knows the other as its sibling."""
+    shutil.copytree(EXAMPLES / "twins", tmp_path / "twins")
+    for name in (stack, other):
+        file = tmp_path / "twins" / f"Pulumi.{name}.yaml.example"
+        shutil.copy(file, file.with_suffix(""))
+    engine, exported = run(str(tmp_path / "twins"), stack, {})
+    assert set(exported) == {"endpoint", "kubeconfig"}
+    node = engine.data(f"{stack}-{stack[0]}1-node")
+    assert node["settings"]["kubelet"]["maxPods"] == 150
+    (sibling,) = load(stack, tmp_path / "twins").siblings
+    assert (sibling.stack, sibling.near) == (other, True)
+    assert sibling.cluster.kubelet == load(stack, tmp_path / "twins").cluster.kubelet
+
+
+def test_exemptions() -> None:
+    """Each names a rule that there is, and a reason; tests/engine has them judge examples/twins."""
+    levels = ["--levels", str(EXAMPLES / "policies" / "exemptions.json")]
+    pack = ["--pack", str(EXAMPLES.parent / "policies")]
+    done = CliRunner().invoke(cli, ["policies", *pack, *levels])
+    assert done.exit_code == 0, done.exception
+    assert "exempt: trial (nothing on it is worth a backup" in done.output
 
 
 def test_automation(monkeypatch: pytest.MonkeyPatch) -> None:

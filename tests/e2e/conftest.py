@@ -64,7 +64,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def wanted(request: pytest.FixtureRequest) -> Sequence[recipes.Part]:
     """The parts that the stories take which are run."""
     long = any(item.get_closest_marker("long") for item in request.session.items)
-    return recipes.PARTS if long else recipes.STORIES
+    return recipes.UPGRADES if long else recipes.STORIES
 
 
 @pytest.fixture(scope="session")

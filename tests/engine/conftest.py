@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from engine_harness import Network, Server, Stack, keygen
 
 from lab import parts
 from lab.engine import install
-from lab.parts import build, fetch, recipes, store
+from lab.parts import fetch
+
+PLUGINS = {"command": "idle_plugin.py", "kubernetes": "kubernetes_plugin.py"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,11 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cli() -> Path:
     """The lab's Pulumi CLI, which takes some minutes where it has to be built first."""
-    path = parts.binary("pulumi")
-    with store.locked(print):
-        if not path.exists():
-            build.make(recipes.part("pulumi"), print)
-    return path
+    return parts.ensure_one("pulumi", print) / "pulumi"
 
 
 def official_command() -> Path | None:
@@ -97,6 +96,20 @@ def stack(engine_environment: dict[str, str], tmp_path: Path) -> Stack:
 def plain_stack(standin_environment: dict[str, str], tmp_path: Path) -> Stack:
     """A fresh stack on the stand-ins, for what has no official counterpart here."""
     return Stack(tmp_path / "project", standin_environment)
+
+
+@pytest.fixture
+def idle_stack(standin_environment: dict[str, str], tmp_path: Path) -> Stack:
+    """A fresh stack whose commands do nothing on hosts, with every kind of Kubernetes objects."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("command", "kubernetes"):
+        plugin = folder / f"pulumi-resource-{name}"
+        script = Path(__file__).with_name(PLUGINS[name])
+        plugin.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
+        plugin.chmod(0o755)
+    path = f"{folder}:{standin_environment['PATH']}"
+    return Stack(tmp_path / "project", standin_environment | {"PATH": path})
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support.specs import KEY
 
 from groundplane.graph import graph
 from groundplane.provider import generate
+from lab import parts
 
 PLUGIN = Path(__file__).parents[2] / "plugin"
 HOSTS = [
@@ -40,16 +42,18 @@ STEPS = {
 
 # The plugin as it is, but for hosts that only look blank.
 BLANK = """
-import groundplane.clusters.shared as shared
+import pulumi
+from groundplane import preflight, survey
 from groundplane.provider.component import main
 from groundplane.remote.facts import HostSeen
 from groundplane.remote.observation import Observation
 
-def blank(spec):
-    seen = {host.name: HostSeen(host.name, arch="amd64", packager="apt") for host in spec.hosts}
-    return Observation(spec.stack, seen)
+def observe(hosts, expect):
+    pulumi.log.info("looked at " + ",".join(host.address for host in hosts))
+    seen = {host.name: HostSeen(host.name, arch="amd64", packager="apt") for host in hosts}
+    return Observation(expect.stack, seen)
 
-shared.survey = blank
+survey.observe, preflight.require = observe, lambda *_: []
 main()
 """
 PROGRAM = """
@@ -109,6 +113,25 @@ def test_a_program_is_previewed(plain_stack: Stack, blank_plugin: Path) -> None:
     made = {name for name, verb in outcome.steps.items() if verb == "create"}
     assert {f"metal-{step}" for step in STEPS} | {"metal", "addon"} <= made
     assert "canary-secret" not in outcome.text
+    assert_looked_at(outcome.text, "192.0.2.11")
+    assert "w1: where to reach them is known to the update only" in outcome.text
+
+
+def assert_looked_at(text: str, *addresses: str) -> None:
+    """By the plugin, which says so."""
+    assert set(re.findall(r"looked at (\S+)", text)) == {",".join(addresses)}
+
+
+def test_an_update_knows_the_address(idle_stack: Stack, blank_plugin: Path) -> None:
+    """It looks once all addresses are there; the next preview knows them from the state."""
+    write(idle_stack, project(blank_plugin))
+    program = PROGRAM.format(inputs=json.dumps({"hosts": HOSTS, "cluster": CLUSTER}))
+    outcome = idle_stack.up(program)
+    assert {f"metal-{step}" for step in STEPS} <= set(outcome.steps)
+    assert_looked_at(outcome.text, "192.0.2.11", "192.0.2.101")
+    data = json.loads(idle_stack.resource("metal-w1-prepare")["inputs"]["stdin"])
+    assert data["address"] == "192.0.2.101"
+    assert_looked_at(idle_stack.preview().text, "192.0.2.11", "192.0.2.101")
 
 
 def test_the_preview_is_drawn(plain_stack: Stack, blank_plugin: Path) -> None:
@@ -136,16 +159,16 @@ def test_an_error_is_shown_as_it_is(plain_stack: Stack) -> None:
 
 
 def yaml_host() -> Path | None:
-    """Pulumi's language host for YAML, if this computer has it."""
+    """The folder of Pulumi's language host for YAML, if this computer has it."""
+    made = parts.binary("pulumi-language-yaml")
     found = os.environ.get("GROUNDPLANE_YAML_HOST") or shutil.which("pulumi-language-yaml")
-    return Path(found) if found else None
+    return Path(found).parent if found else made.parent if made.exists() else None
 
 
 @pytest.mark.skipif(yaml_host() is None, reason="no YAML host; GROUNDPLANE_YAML_HOST may name one")
-def test_a_yaml_program_is_previewed(plain_stack: Stack, blank_plugin: Path) -> None:
-    host = yaml_host()
-    assert host is not None
-    plain_stack.environment["PATH"] = f"{host.parent}:{plain_stack.environment['PATH']}"
+def test_a_yaml_program(idle_stack: Stack, blank_plugin: Path) -> None:
+    """Previewed while an address is not known, updated, and unchanged."""
+    idle_stack.environment["PATH"] = f"{yaml_host()}:{idle_stack.environment['PATH']}"
     properties = {
         "hosts": [HOSTS[0], {**HOSTS[1], "address": "${vm.stdout}"}],
         "cluster": CLUSTER,
@@ -156,7 +179,11 @@ def test_a_yaml_program_is_previewed(plain_stack: Stack, blank_plugin: Path) -> 
     resources = {"vm": vm, "metal": team}
     outputs = {"kubeconfig": "${metal.kubeconfig}"}
     found = project(blank_plugin, "yaml") | {"resources": resources, "outputs": outputs}
-    write(plain_stack, found)
-    outcome = plain_stack.preview()
+    write(idle_stack, found)
+    outcome = idle_stack.preview()
     assert {f"metal-{step}" for step in STEPS} <= set(outcome.steps)
+    assert_looked_at(outcome.text, "192.0.2.11")
+    outcome = idle_stack.up()
+    assert_looked_at(outcome.text, "192.0.2.11", "192.0.2.101")
     assert "canary-secret" not in outcome.text
+    assert_looked_at(idle_stack.preview().text, "192.0.2.11", "192.0.2.101")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from policies.policy_support import PACK, examples, settings
 from rules import all_rules
 from rules.rule import Secret
 
-HERE = Path(__file__).parent
+EXAMPLE = PACK.parent / "examples"
 EXAMPLES = examples()
 RULES = {rule.name: rule for rule in all_rules()}
 
@@ -40,18 +41,11 @@ Platform("metal", spec(hosts(3, 1, key={key!r}), protect=False))
 
 
 @pytest.fixture
-def stack(standin_environment: dict[str, str], tmp_path: Path) -> Stack:
-    """A stack whose commands do nothing, and with every kind of Kubernetes objects."""
+def stack(idle_stack: Stack) -> Stack:
+    """One that the pack can judge."""
     if not (PACK / ".venv" / "bin" / "python").exists():
         pytest.fail("no policies/.venv: make it by `make policies/.venv`")
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, script in (("command", "idle_plugin"), ("kubernetes", "kubernetes_plugin")):
-        plugin = folder / f"pulumi-resource-{name}"
-        plugin.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE}/{script}.py "$@"\n')
-        plugin.chmod(0o755)
-    environment = standin_environment | {"PATH": f"{folder}:{standin_environment['PATH']}"}
-    return Stack(tmp_path / "project", environment)
+    return idle_stack
 
 
 def text_of(value: Any) -> str:
@@ -200,6 +194,39 @@ def test_a_cluster_of_ours(stack: Stack, tmp_path: Path) -> None:
     assert all(f"{rule}  (groundplane:index:KubeadmCluster: metal)" in text for rule in wanting)
     assert "since not known: connection of Command metal-cp1-node" in text
     assert "mandatory" not in text
+
+
+TWIN = """
+import runpy
+from groundplane.clusters import kubeadm
+from support.seen import blank
+
+kubeadm.survey = blank
+runpy.run_path(os.environ["TWINS"] + "/__main__.py", run_name="__main__")
+"""
+
+
+def test_twins_and_an_exemption(stack: Stack, tmp_path: Path) -> None:
+    """examples/twins under examples/policies/exemptions.json: what is tried on the one alone passes
+    for the reason that stands there, and what differs by mistake is found on the other, too."""
+    twins = tmp_path / "twins"
+    shutil.copytree(EXAMPLE / "twins", twins)
+    for name in ("trial", "live"):
+        (twins / f"Pulumi.{name}.yaml.example").rename(twins / f"Pulumi.{name}.yaml")
+    own = twins / "Pulumi.trial.yaml"
+    own.write_text(own.read_text() + "      kubelet: {maxPods: 200}\n")
+    exemptions = json.loads((EXAMPLE / "policies" / "exemptions.json").read_text())
+    stack.environment |= {"PYTHONPATH": ":".join(sys.path), "TWINS": str(twins)}
+
+    def preview(name: str, levels: dict[str, Any]) -> tuple[bool, set[str]]:
+        stack.cli("stack", "select", "--create", name)
+        shutil.copy(twins / f"Pulumi.{name}.yaml", stack.folder)
+        fine, found, text = judged(stack, "preview", TWIN, levels)
+        assert "Traceback" not in text
+        return fine, {rule for rule, _ in found if rule in exemptions}
+
+    assert preview("trial", exemptions) == (True, set())
+    assert preview("live", exemptions) == (False, {"backups-scheduled", "twins-equal"})
 
 
 def test_a_rule_that_falls_hides_no_other(stack: Stack, tmp_path: Path) -> None:

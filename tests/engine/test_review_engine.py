@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from engine_harness import Stack, keygen
 
 from groundplane.review import review, table
@@ -55,23 +54,9 @@ shop(namespace=False, claim="orders-2", image="web:2.0.0")
 }
 
 
-@pytest.fixture
-def stack(standin_environment: dict[str, str], tmp_path: Path) -> Stack:
-    """A stack whose commands do nothing, and with every kind of Kubernetes objects."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, script in (("command", "idle_plugin"), ("kubernetes", "kubernetes_plugin")):
-        plugin = folder / f"pulumi-resource-{name}"
-        plugin.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE}/{script}.py "$@"\n')
-        plugin.chmod(0o755)
-    environment = standin_environment | {
-        "PATH": f"{folder}:{standin_environment['PATH']}",
-        "PYTHONPATH": ":".join(sys.path),
-    }
-    return Stack(tmp_path / "project", environment)
-
-
-def test_reviews_of_real_previews(stack: Stack, tmp_path: Path) -> None:
+def test_reviews_of_real_previews(idle_stack: Stack, tmp_path: Path) -> None:
+    stack = idle_stack
+    stack.environment["PYTHONPATH"] = ":".join(sys.path)
     keygen(tmp_path / "key")
     program = PROGRAM.format(key=str(tmp_path / "key"))
     stack.up(program + SCENES["unchanged"])

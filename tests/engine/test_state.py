@@ -6,10 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
 from engine_harness import Stack, keygen
 
-HERE = Path(__file__).parent
 PROGRAM = """
 from groundplane.clusters import shared
 from groundplane.platform import Platform
@@ -21,25 +19,12 @@ Platform("metal", spec(hosts(3, {workers}, key={key!r}), protect=False))
 """
 
 
-@pytest.fixture
-def idle_stack(standin_environment: dict[str, str], tmp_path: Path) -> Stack:
-    """A stack whose commands do nothing."""
-    plugin = tmp_path / "bin" / "pulumi-resource-command"
-    plugin.parent.mkdir()
-    plugin.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE}/idle_plugin.py "$@"\n')
-    plugin.chmod(0o755)
-    keygen(tmp_path / "key")
-    environment = standin_environment | {
-        "PATH": f"{plugin.parent}:{standin_environment['PATH']}",
-        "PYTHONPATH": ":".join(sys.path),
-    }
-    return Stack(tmp_path / "project", environment)
-
-
 def test_a_state_is_small(idle_stack: Stack, tmp_path: Path) -> None:
     """Inputs and outputs of a host's steps are 5 KB each on average, and half of its first update
     is no longer its scripts. What the engine writes beside them, and what a step said when it ran
     last, come on top."""
+    keygen(tmp_path / "key")
+    idle_stack.environment["PYTHONPATH"] = ":".join(sys.path)
     key = str(tmp_path / "key")
     idle_stack.up(PROGRAM.format(seen="blank", workers=1, key=key))
     before = len(idle_stack.state())

@@ -61,7 +61,7 @@ def test_every_file_is_served_and_has_its_digest(lab_dir: Path) -> None:
             for file in found.files(part, version, recipes.ARCH).values():
                 asked = products.with_mirror(file.url, mirrors)
                 path = asked.removeprefix("http://mirror.example:8080/")
-                assert store.sha256(lab_dir / "mirror/files" / path) == file.sha256
+                assert store.sha256(lab_dir / "mirror/files" / path) == file.digest
 
 
 def test_defaults_are_what_the_lab_has(lab_dir: Path) -> None:

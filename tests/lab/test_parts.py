@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lab import parts
 from lab.mirror.server import Running, running
 from lab.parts import build, debian, fetch, images, recipes, store, toolchain
 
@@ -70,6 +71,23 @@ def test_the_cache_is_held_by_one_run(cache: Path) -> None:
     with store.locked(say):
         assert holder.returncode == 0
     assert said == ["waiting for another run that is making parts"]
+
+
+def test_what_few_need_is_made_when_it_is_asked_for(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(build, "make", lambda part, _: made.append(part.name))
+    monkeypatch.setattr(build, "make_runc", lambda _: None)
+    monkeypatch.setattr(images, "ensure", lambda _: None)
+    parts.ensure(print, recipes.UPGRADES)
+    assert {part.name for part in recipes.PARTS} - set(made) == {"pulumi-yaml"}
+    made.clear()
+    folder = parts.ensure_one("pulumi-yaml", print)
+    assert made == ["pulumi-yaml"]
+    folder.mkdir(parents=True)
+    parts.ensure_one("pulumi-yaml", print)
+    assert made == ["pulumi-yaml"]
 
 
 # Recipes

@@ -47,7 +47,7 @@ def parts_of_the_product(overlay: dict[str, Any]) -> dict[str, Any]:
     overlay["parts"]["containerd"] = {
         "default": version,
         "files": {"archive": file.url},
-        "sha256": {version: {"amd64": {"archive": file.sha256}}},
+        "sha256": {version: {"amd64": {"archive": file.digest}}},
     }
     return overlay
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -11,8 +12,8 @@ from support.guests import guest, hypervisor, virtual
 from support.seen import blank, standing
 from support.specs import host, hosts, spec
 
-from groundplane.clusters.plan import observed, site, wanted
-from groundplane.spec import Audit, Backup, Overcommit, SshTarget, Target
+from groundplane.clusters.plan import beside, observed, wanted
+from groundplane.spec import Audit, Backup, Overcommit, SshTarget, Target, load
 from rules import all_rules
 from rules.control_planes import KEYS
 from rules.rule import Resource, View, judge
@@ -51,7 +52,7 @@ def test_an_address_may_be_an_output() -> None:
     machine = host("cp1", "192.0.2.11", "control-plane").model_copy(
         update={"node_address": address}
     )
-    assert site([machine], spec().cluster)["hosts"]["cp1"]["address"] is address
+    assert wanted(spec([machine]))["hosts"]["cp1"]["address"] is address
 
 
 LOGS = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy"}
@@ -103,6 +104,62 @@ def test_rules_read_it() -> None:
     (message,) = found([one, four, five], new=["cp4", "cp5"], gone=[two, three])
     assert "1 of 3 members of etcd serve" in message
     assert "cp2 and cp3 would leave in one change" in message
+
+
+def test_siblings_are_told_as_far_as_they_matter(tmp_path: Path) -> None:
+    """Both halves of the rule about ranges, and what twins differ in; of another network only that.
+    Nothing of a sibling is secret or a login."""
+
+    def write(stack: str, number: int, place: str, **cluster: Any) -> None:
+        site = {
+            "place": place,
+            "hosts": [
+                {
+                    "name": "n1",
+                    "address": f"192.0.{number}.11",
+                    "user": "someone",
+                    "hostKey": KEY,
+                    "role": "control-plane",
+                }
+            ],
+            "cluster": {
+                "name": stack,
+                "kubernetes": {"version": "1.36.4"},
+                "podCidrs": [f"10.{number}.0.0/16"],
+                "serviceCidrs": ["10.96.0.0/16"],
+                "endpoint": {"address": f"192.0.{number}.10", "routerId": 51},
+                **cluster,
+            },
+        }
+        text = json.dumps({"config": {"groundplane:site": site}})
+        (tmp_path / f"Pulumi.{stack}.yaml").write_text(text)
+
+    def found(rule: str) -> list[str]:
+        made = load("metal", tmp_path)
+        plan = {**wanted(made), "siblings": beside(made.siblings)}
+        cluster = Resource("groundplane:index:KubeadmCluster", "metal", "urn", View({"plan": plan}))
+        return [message.split("\n")[0] for _, message in judge(RULES[rule], [cluster]).violations]
+
+    write("metal", 1, "here")
+    assert load("metal", tmp_path).siblings == ()
+    assert found("ranges-apart") == found("twins-equal") == []
+
+    write("vm", 2, "here", serviceCidrs=["10.97.0.0/16"])
+    assert found("ranges-apart") == found("twins-equal") == []
+    text = json.dumps(beside(load("metal", tmp_path).siblings))
+    assert not [word for word in ("someone", "AAAA") if word in text]
+
+    write("vm", 2, "here", kubelet={"maxPods": 200})
+    (message,) = found("ranges-apart")
+    assert "the service range 10.96.0.0/16 overlaps with the service range of vm" in message
+    assert found("twins-equal") == ["KubeadmCluster metal: not as on vm: kubelet."]
+
+    write("vm", 2, "there", kubelet={"maxPods": 200})
+    assert found("ranges-apart") == []
+    assert found("twins-equal") == ["KubeadmCluster metal: not as on vm: kubelet."]
+    # What is wrong in the sibling's file is for its own preview to say.
+    write("vm", 2, "there", kubelet=7, endpoint=7, podCidrs=["x"])
+    assert found("ranges-apart") == found("twins-equal") == []
 
 
 def test_rules_see_what_guests_run_on() -> None:

@@ -44,7 +44,7 @@ def test_the_default_is_the_newest_that_is_known() -> None:
 
 def test_a_file() -> None:
     file = Catalogue(PART).file("runc", "1.4.3", "binary", "amd64")
-    assert (file.url, file.sha256) == ("https://example.org/v1.4.3/runc.amd64", A)
+    assert (file.url, file.digest) == ("https://example.org/v1.4.3/runc.amd64", A)
     assert Catalogue(PART).versions("runc") == ["1.4.3", "1.4.10"]
 
 
@@ -75,7 +75,7 @@ def test_an_overlay_goes_over_key_by_key() -> None:
     merged = Catalogue(PART).merge(overlay, "lab.yaml")
     assert merged.default("runc") == "1.1.5"
     assert merged.file("runc", "1.1.5", "binary", "amd64").url.endswith("/v1.1.5/runc.amd64")
-    assert merged.file("runc", "1.4.3", "binary", "amd64").sha256 == A
+    assert merged.file("runc", "1.4.3", "binary", "amd64").digest == A
     assert Catalogue(PART).default("runc") == "1.4.3"
 
 

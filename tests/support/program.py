@@ -16,6 +16,7 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import reset_options
 from pulumi.runtime.stack import wait_for_rpcs
 from pulumi.runtime.sync_await import _sync_await
+from pulumi_command import local
 
 # How secrets and what is not known yet look on the wire.
 SIGNATURE = "4dabf18193072939515e22adb298388d"
@@ -158,7 +159,14 @@ def _outputs(kind: str, name: str) -> dict[str, Any]:
         if name.endswith("-machine"):
             stdout = HOST_KEY
         return {"stdout": stdout, "stderr": ""}
+    if name.startswith("vm "):
+        return {"stdout": name.removeprefix("vm ")}
     return {}
+
+
+def vm(address: str) -> pulumi.Output[str]:
+    """The address that another resource of the program gives once it is made."""
+    return local.Command(f"vm {address}", create="true").stdout
 
 
 def _nothing(kind: str, name: str) -> dict[str, Any]:
@@ -170,11 +178,11 @@ def register(
 ) -> dict[str, Resource]:
     """Runs the program and returns what it registered, by name; without components.
 
-    `blank`: nothing was created yet, so that a preview knows no outputs.
+    `blank`: nothing is created, so that no outputs are known.
     """
     asyncio.set_event_loop(asyncio.new_event_loop())
     reset_options()  # Or what a program before left undone when it failed would be waited for.
-    monitor = _Monitor(_nothing if preview and blank else _outputs)
+    monitor = _Monitor(_nothing if blank else _outputs)
     mocks.set_mocks(
         _Mocks(), project="groundplane", stack="metal", preview=preview, monitor=monitor
     )

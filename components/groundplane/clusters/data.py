@@ -79,7 +79,7 @@ def _parts(spec: Spec, host: Host, arch: str) -> dict[str, Any]:
         part: {
             "version": version,
             "files": {
-                key: [with_mirror(file.url, spec.cluster.mirrors), file.sha256]
+                key: [with_mirror(file.url, spec.cluster.mirrors), file.digest]
                 for key, file in spec.catalogue.files(part, version, arch).items()
             },
         }

@@ -1,7 +1,8 @@
 """A cluster's plan: what it is to be and what it is, as plain data for policies to judge.
 
 The cluster registers what is wanted as its inputs, which an unchanged program leaves as they are.
-What was observed changes by itself, so it stands among the outputs, of which no preview speaks.
+What was observed changes by itself, and what other stacks are to be by other hands, so they stand
+among the outputs, of which no preview speaks.
 Nothing here is secret: policies may say all of it.
 """
 
@@ -14,10 +15,11 @@ from pydantic.alias_generators import to_camel
 
 from groundplane.remote.observation import Observation
 from groundplane.spec import Cluster, Host, Spec
+from groundplane.spec.siblings import Sibling
 
-__all__ = ["observed", "site", "wanted"]
+__all__ = ["beside", "observed", "wanted"]
 
-# What is equal wherever a platform stands; twins are compared by it.
+# What is equal wherever a platform stands; twins must not differ in it.
 SETTINGS = (
     "kubernetes",
     "containerd",
@@ -37,7 +39,16 @@ def wanted(spec: Spec) -> dict[str, Any]:
     cluster = spec.cluster
     return {
         "stack": spec.stack,
-        **site(spec.hosts, cluster),
+        "name": cluster.name,
+        "hosts": {host.name: _host(host) for host in spec.hosts},
+        "endpoint": {
+            "mode": cluster.endpoint.mode,
+            "address": cluster.endpoint.address,
+            "port": cluster.endpoint.port,
+        },
+        "podCidrs": cluster.pod_cidrs,
+        "serviceCidrs": cluster.service_cidrs,
+        "settings": _settings(cluster),
         "hypervisors": {
             hypervisor.name: {"overcommit": hypervisor.overcommit.model_dump()}
             for hypervisor in spec.hypervisors
@@ -55,24 +66,6 @@ def wanted(spec: Spec) -> dict[str, Any]:
     }
 
 
-def site(hosts: Sequence[Host], cluster: Cluster) -> dict[str, Any]:
-    """What two sites of one platform are compared by: their places, which must differ, and their
-    settings, which must not."""
-    endpoint = cluster.endpoint
-    return {
-        "name": cluster.name,
-        "hosts": {host.name: _host(host) for host in hosts},
-        "endpoint": {
-            "mode": endpoint.mode,
-            "address": endpoint.address,
-            "port": endpoint.port,
-        },
-        "podCidrs": cluster.pod_cidrs,
-        "serviceCidrs": cluster.service_cidrs,
-        "settings": {to_camel(name): _digest(getattr(cluster, name)) for name in SETTINGS},
-    }
-
-
 def _host(host: Host) -> dict[str, Any]:
     return {
         "role": host.role,
@@ -81,6 +74,12 @@ def _host(host: Host) -> dict[str, Any]:
         "hypervisor": host.guest.hypervisor if host.guest else "",
         "state": host.state,
     }
+
+
+def _settings(cluster: Cluster) -> dict[str, str]:
+    """A digest of each setting; without those that are wrong in a sibling's file."""
+    given = {name: getattr(cluster, name) for name in SETTINGS}
+    return {to_camel(name): _digest(value) for name, value in given.items() if value is not None}
 
 
 def _digest(setting: Any) -> str:
@@ -105,6 +104,26 @@ def _backup(cluster: Cluster) -> dict[str, Any]:
     target = cluster.backup.target
     kind = "" if target is None else "ssh" if target.ssh else "s3"
     return {"schedule": cluster.backup.schedule, "keep": cluster.backup.keep, "target": kind}
+
+
+def beside(siblings: Sequence[Sibling]) -> dict[str, Any]:
+    """The stacks beside this one, as their files have them: their settings; and of those in the
+    same network, addresses and ranges. Elsewhere equal ones are somebody else's."""
+    return {
+        each.stack: {"settings": _settings(each.cluster), **(_place(each) if each.near else {})}
+        for each in siblings
+    }
+
+
+def _place(sibling: Sibling) -> dict[str, Any]:
+    endpoint = sibling.cluster.endpoint
+    hosts = [host for host in sibling.hosts if host.name and host.node_address]
+    return {
+        "hosts": {host.name: {"address": host.node_address} for host in hosts},
+        "endpoint": {"address": endpoint.address} if endpoint else {},
+        "podCidrs": sibling.cluster.pod_cidrs or [],
+        "serviceCidrs": sibling.cluster.service_cidrs or [],
+    }
 
 
 def observed(seen: Observation) -> dict[str, Any]:

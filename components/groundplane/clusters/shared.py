@@ -17,7 +17,7 @@ import pulumi
 from pulumi_command import local, remote
 
 from groundplane.clusters import data
-from groundplane.clusters.plan import observed, wanted
+from groundplane.clusters.plan import beside, observed, wanted
 from groundplane.clusters.teardown import teardown
 from groundplane.errors import GroundplaneError
 from groundplane.hosts import HostSource
@@ -137,7 +137,7 @@ class KubernetesCluster(pulumi.ComponentResource):
                 "endpoint": self.endpoint,
                 "nodes": self.nodes,
                 "kubeconfig": self.kubeconfig,
-                "plan": {**view, "observed": observed(seen)},
+                "plan": {**view, "siblings": beside(spec.siblings), "observed": observed(seen)},
             }
         )
 

@@ -43,14 +43,16 @@ def teardown(name: str, spec: Spec, opts: pulumi.ResourceOptions) -> local.Comma
 
 def _host(host: Host) -> dict[str, Any]:
     return {
-        **host.model_dump(exclude={"labels", "taints", "jump", "guest"}),
+        # Without a warning of each address that another resource gives.
+        **host.model_dump(exclude={"labels", "taints", "jump", "guest"}, warnings=False),
         **_key(host),
         "jump": _jump(host),
     }
 
 
 def _jump(host: Host) -> dict[str, Any] | None:
-    return None if host.jump is None else {**host.jump.model_dump(), **_key(host.jump)}
+    jump = host.jump
+    return None if jump is None else {**jump.model_dump(warnings=False), **_key(jump)}
 
 
 def _key(hop: Host | Jump) -> dict[str, Any]:

@@ -261,7 +261,7 @@ def pool(spec: Spec, hypervisor: Hypervisor, found: HostSeen | None) -> dict[str
     return {
         "pool": hypervisor.pool,
         "packages": PACKAGES.get(packager, PACKAGES["apt"]),
-        "images": [[with_mirror(f.url, spec.cluster.mirrors), f.sha256] for f in files],
+        "images": [[with_mirror(f.url, spec.cluster.mirrors), f.digest] for f in files],
         "proxy": proxy
         and {"http": proxy.http, "https": proxy.https, "no_proxy": ",".join(spec.cluster.direct)},
     }
@@ -276,7 +276,7 @@ def machine(spec: Spec, host: Host, planned: guests.Guest) -> dict[str, Any]:
         "domain": domain(spec.stack, host.name),
         "pool": hypervisor.pool,
         "address": host.address,
-        "image": spec.catalogue.guest_image(guest.image, planned.arch).sha256,
+        "image": spec.catalogue.guest_image(guest.image, planned.arch).digest,
         "disk_gib": guest.disk_gib,
         "disks": [{"name": disk.name, "size_gib": disk.size_gib} for disk in guest.disks],
         "definition": _definition(spec.stack, host, guest, hypervisor, planned),

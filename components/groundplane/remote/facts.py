@@ -207,7 +207,8 @@ class HostSeen:
 
 @dataclass(frozen=True)
 class HostToCome(HostSeen):
-    """A guest that is not there yet: what is known of it beforehand. It will be blank."""
+    """A host that is not there yet, or that nobody can say where it is: what is known of it
+    beforehand. It will be blank."""
 
 
 T = TypeVar("T")

@@ -92,7 +92,7 @@ class Observation:
         return found if isinstance(found, HostSeen) else None
 
     def to_come(self, host: str) -> bool:
-        """True for a guest that is not there yet."""
+        """True for a host that is not there yet, or whose address is not known yet."""
         return isinstance(self.hosts[host], HostToCome)
 
     def unreachable(self, host: str) -> bool:

@@ -23,7 +23,7 @@ from groundplane.spec import guests
 from groundplane.spec.checks import Location, Problem, did_you_mean, place, problems
 from groundplane.spec.documents import Document, read, shown
 from groundplane.spec.models import Cluster, Guest, Host, Hypervisor, Model
-from groundplane.spec.siblings import Site, collisions
+from groundplane.spec.siblings import Sibling, Site, collisions, seen_from
 from groundplane.spec.spec import Spec
 from groundplane.spec.validate import field_at, model_in, partial
 from groundplane.spec.values import BadValueError, is_output, pem_certificate, show
@@ -40,8 +40,8 @@ SECRETS = {
 
 Reached = TypeVar("Reached", Host, Hypervisor)
 
-Beside = tuple[list[Finding], tuple[Finding, ...]]
-"""What collides with the stacks beside one, and what of them was not to be read."""
+Beside = tuple[list[Finding], tuple[Finding, ...], tuple[Sibling, ...]]
+"""What collides with the stacks beside one, what of them was not to be read, and what was."""
 
 SITE_KEYS = ("place", "hosts", "hypervisors", "guests", "cluster", "catalogue")
 """What a site holds: where it is, the machines, those that run virtual ones and what is equal for
@@ -101,7 +101,7 @@ def from_values(
     document = Document(source, values)
 
     def alone(*_: Any) -> Beside:
-        return [], ()
+        return [], (), ()
 
     return _checked(stack, folder, values, lambda at: document, alone, secrets, [])
 
@@ -239,8 +239,9 @@ def _build(
 
     def beside(hosts: list[Host], cluster: Cluster, where: str | None) -> Beside:
         siblings, notices = _siblings(stack, folder, parts[0])
-        met = collisions(Site(stack, site, where, hosts, cluster), siblings)
-        return [each for _, each in sorted(met, key=lambda pair: site.line(pair[0]))], notices
+        own = Site(stack, site, where, hosts, cluster)
+        met = sorted(collisions(own, siblings), key=lambda pair: site.line(pair[0]))
+        return [each for _, each in met], notices, seen_from(own, siblings)
 
     return _checked(stack, folder, _over(parts[0], parts[1]), home, beside, secrets, findings)
 
@@ -256,7 +257,7 @@ def _checked(
 ) -> Spec:
     """A whole specification's values, checked and filled in.
 
-    `home` is where each came from, `beside` what collides with other stacks.
+    `home` is where each came from, `beside` what there is of other stacks.
     """
 
     def finding(problem: Problem) -> Finding:
@@ -304,13 +305,13 @@ def _checked(
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
-    met, notices = beside(hosts, cluster, where)
+    met, notices, siblings = beside(hosts, cluster, where)
     found.sort(key=lambda problem: home(problem.at).line(problem.at))
     findings += [finding(problem) for problem in found]
     findings += met
     if findings:
         raise SpecError(findings)
-    return Spec(stack, hosts, cluster, catalogue, hypervisors, notices)
+    return Spec(stack, hosts, cluster, catalogue, hypervisors, notices, siblings)
 
 
 def _place(site: Mapping[str, Any], found: list[Problem]) -> str | None:

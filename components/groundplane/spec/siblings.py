@@ -50,9 +50,25 @@ class Site:
         behind = {str(host.jump.address) if host.jump else "" for host in self.hosts}
         return {("behind", jump) for jump in behind or {""}}
 
+    def meets(self, other: Site) -> bool:
+        """Whether both stand in one network."""
+        return bool(self.networks() & other.networks())
+
     def told(self, at: Location) -> str:
         """FILE:LINE: KEY of something in it."""
         return f"{self.document.at(at)}: {place(at, self.hosts)}"
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """A stack beside one, for who compares more than what collides. What is wrong in its file is
+    None."""
+
+    stack: str
+    hosts: Sequence[Host]
+    cluster: Cluster
+    near: bool
+    """Whether both stand in one network."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +84,19 @@ class Use:
         return self.address == other.address and not (both and self.port != other.port)
 
 
+def seen_from(own: Site, siblings: Sequence[Site]) -> tuple[Sibling, ...]:
+    """The stacks beside `own`."""
+    return tuple(
+        Sibling(other.stack, other.hosts, other.cluster, own.meets(other)) for other in siblings
+    )
+
+
 def collisions(own: Site, siblings: Sequence[Site]) -> list[tuple[Location, Finding]]:
     """Everything of `own` that a sibling has too, each by its location in the own file."""
     found: list[tuple[Location, Finding]] = []
     for sibling in siblings:
         found += _everywhere(own, sibling)
-        if own.networks() & sibling.networks():
+        if own.meets(sibling):
             found += _in_one_network(own, sibling)
             if _segments(own) & _segments(sibling):
                 found += _in_one_segment(own, sibling)

@@ -9,6 +9,7 @@ from groundplane.errors import Finding, SpecError
 from groundplane.spec import guests
 from groundplane.spec.checks import check
 from groundplane.spec.models import Cluster, Host, Hypervisor
+from groundplane.spec.siblings import Sibling
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Spec:
     """The machines that run those of the hosts that are guests."""
     notices: tuple[Finding, ...] = ()
     """What was found beside it and stops nothing: files of other stacks that cannot be read."""
+    siblings: tuple[Sibling, ...] = ()
+    """The stacks beside this one, as far as their files can be read."""
 
     def __post_init__(self) -> None:
         findings = check(self.hosts, self.cluster, self.catalogue)
