@@ -60,6 +60,7 @@ EMBEDDED = frozenset(
         "volumes",
     ]
 )
+HOOK = re.compile(r"helm\.sh/hook[\"']?\s*:\s*[\"']?([a-z][a-z, -]*)")
 # Istio's charts nest their defaults below this key; users set them at the top.
 NESTED = "_internal_defaults_do_not_set"
 KEPT = frozenset(
@@ -144,7 +145,7 @@ def hooks(folder: Path) -> dict[str, str] | None:
     for path in sorted(folder.rglob("templates/**/*")):
         if path.suffix not in (".yaml", ".yml", ".tpl"):
             continue
-        said = re.findall(r"helm\.sh/hook\W+([a-z][a-z, -]*)", path.read_text("utf-8"))
+        said = HOOK.findall(path.read_text("utf-8"))
         words = {word.strip() for each in said for word in each.split(",")}
         if words - {"test", "test-success", "test-failure"}:
             found[path.relative_to(folder).as_posix()] = ",".join(sorted(words))
