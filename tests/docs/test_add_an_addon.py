@@ -33,7 +33,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (code,) = blocks("python")
     (place / "components/groundplane/addons/greeter.py").write_text(code)
     (place / "tests/addons/cases/greeter.yaml").write_text(cases)
-    shortened, generated = blocks("sh")
+    shortened, _, generated = blocks("sh")
     for line in [shortened.replace("FOLDER", str(CHECKOUT / "tests")), *generated.splitlines()]:
         if line.startswith("python "):
             run(place, *line.split()[1:])
