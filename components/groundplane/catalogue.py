@@ -53,7 +53,8 @@ class AddonSource(BaseModel):
     written by the add-on itself."""
     version: str
     chart: str = ""
-    """Its name in the repository, or oci:// and all of its address without the version."""
+    """Its name in the repository; or oci:// and all of its address without the version; or the
+    path of a folder or an archive."""
     repository: str = ""
     """The address of a repository over HTTP."""
     urls: list[str] = []
@@ -67,8 +68,8 @@ class AddonSource(BaseModel):
             raise ValueError("a chart, and nothing else, has `chart`")
         if (self.kind == "manifest") != bool(self.urls):
             raise ValueError("a manifest, and nothing else, has `urls`")
-        if bool(self.repository) != bool(self.chart and "://" not in self.chart):
-            raise ValueError("a chart has a `repository`, or an address that begins with oci://")
+        if bool(self.repository) != bool(self.chart and "/" not in self.chart):
+            raise ValueError("a chart has a `repository`, or is an address or a path itself")
         return self
 
 

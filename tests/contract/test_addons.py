@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from support.addons import Case, before, cases, installed
-from support.charts import FOLDER, kinds, short, wrong_object, wrong_values
+from support.charts import FOLDER, kinds, short, without_kinds, wrong_object, wrong_values
 from support.program import CANARIES, SECRET, UNKNOWN, Resource
 
 from groundplane import registry
 from groundplane.catalogue import product
-from groundplane.spec.addons import AddonArgs
+from groundplane.spec.addons import AddonArgs, in_profile
 
 NAMES = registry.addon_names()
 CASES = sorted(cases(), key=str)
@@ -132,6 +132,16 @@ def test_every_chart_in_short_is_used() -> None:
     """Or holds the custom kinds of one that is."""
     used = {source for name in NAMES for source in registry.addon_of(name).sources}
     assert {p.stem for p in FOLDER.glob("*.json") if not short(p.stem)["crds"]} <= used
+
+
+def test_no_kind_has_two_owners() -> None:
+    """Among all that the largest profile installs."""
+    owners: dict[str, str] = {}
+    for name in in_profile("full"):
+        for source in registry.addon_of(name).sources:
+            if (FOLDER / f"{source}.json").is_file() and source not in without_kinds():
+                for kind in {each.partition(" ")[2] for each in short(source)["crds"]}:
+                    assert owners.setdefault(kind, source) == source, kind
 
 
 # ---- what it installs --------------------------------------------------------------------------

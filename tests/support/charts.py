@@ -27,6 +27,12 @@ def beside() -> dict[str, dict[str, str]]:
     return dict(yaml.safe_load((FOLDER / "beside.yaml").read_text()) or {})
 
 
+@cache
+def without_kinds() -> dict[str, str]:
+    """Charts that install none of their custom kinds with our values: chart -> which value does."""
+    return dict(yaml.safe_load((FOLDER / "without_kinds.yaml").read_text()) or {})
+
+
 def wrong_values(name: str, values: Mapping[str, Any]) -> list[str]:
     """What of these values the chart does not know, or knows to be of another type."""
     chart = short(name)
