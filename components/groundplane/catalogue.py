@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from groundplane.errors import CatalogueError
 
@@ -43,11 +43,42 @@ class GuestImage(BaseModel):
     """ID and VERSION_ID of its /etc/os-release: `debian 12`."""
 
 
+class AddonSource(BaseModel):
+    """One thing that an add-on installs: a chart, or Kubernetes objects."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["release", "chart", "manifest", "objects"]
+    """`release`: by Helm as a whole, since the chart has hooks, which carry weight. `chart`:
+    rendered, each object a resource of its own. `manifest`: documents at addresses. `objects`:
+    written by the add-on itself."""
+    version: str
+    chart: str = ""
+    """Its name in the repository; or oci:// and all of its address without the version; or the
+    path of a folder or an archive."""
+    repository: str = ""
+    """The address of a repository over HTTP."""
+    urls: list[str] = []
+    """Of a manifest: the addresses of its documents."""
+    images: dict[str, str] = {}
+    """Images that an add-on names itself, and those that an operator starts and nothing names."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> AddonSource:
+        if (self.kind in ("release", "chart")) != bool(self.chart):
+            raise ValueError("a chart, and nothing else, has `chart`")
+        if (self.kind == "manifest") != bool(self.urls):
+            raise ValueError("a manifest, and nothing else, has `urls`")
+        if bool(self.repository) != bool(self.chart and "/" not in self.chart):
+            raise ValueError("a chart has a `repository`, or is an address or a path itself")
+        return self
+
+
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     parts: dict[str, Part]
     images: dict[str, dict[str, str]] = {}
     guestImages: dict[str, GuestImage] = {}  # noqa: N815 - as the file has it
+    addons: dict[str, AddonSource] = {}
 
 
 @dataclass(frozen=True)
@@ -183,6 +214,27 @@ class Catalogue:
                 "catalogue of the stack's own.",
             )
         return File(image.url.format(arch=arch), digest)
+
+    def addons(self) -> dict[str, AddonSource]:
+        """What add-ons install, by name; an add-on may install several."""
+        return {name: self.addon(name) for name in sorted(self._data.addons)}
+
+    def addon(self, name: str) -> AddonSource:
+        """What add-ons install by this name, its version filled in wherever it belongs."""
+        if name not in self._data.addons:
+            raise CatalogueError(
+                self.place,
+                f"no entry {name!r} in addons",
+                "What an add-on installs, and which version of it, is looked up there",
+                f"Known: {', '.join(sorted(self._data.addons)) or 'none'}.",
+            )
+        found = self._data.addons[name]
+        return found.model_copy(
+            update={
+                "urls": [url.format(version=found.version) for url in found.urls],
+                "images": {k: v.format(version=found.version) for k, v in found.images.items()},
+            }
+        )
 
     def merge(self, overlay: Mapping[str, Any], place: str = "the overlay") -> Catalogue:
         """This catalogue with another's entries over its own. `place` names the other's file."""

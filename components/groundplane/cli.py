@@ -10,6 +10,7 @@ from groundplane.errors import GroundplaneError
 
 # A command's module is imported when it is called: --help and completion stay quick.
 COMMANDS = {
+    "catalogue": "say whether charts are still as add-ons were written for them",
     "graph": "draw a stack's steps: what waits for what, on which host",
     "init": "write a stack: hosts, their keys, the cluster's place",
     "policies": "list the rules of a policy pack",

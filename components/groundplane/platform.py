@@ -1,8 +1,9 @@
-"""A whole platform from one specification: hosts and a cluster on them."""
+"""A whole platform from one specification: hosts, a cluster on them, and what runs there."""
 
 import pulumi
 
 from groundplane.clusters.kubeadm import KubeadmCluster
+from groundplane.ground import install
 from groundplane.hosts import HostSource
 from groundplane.spec import Spec
 from groundplane.survey import sources
@@ -17,6 +18,8 @@ class Platform(pulumi.ComponentResource):
     """What makes those of the stack's hosts that are guests."""
     cluster: KubeadmCluster
     """The cluster on the stack's hosts."""
+    addons: dict[str, pulumi.ComponentResource]
+    """What runs on the cluster, by name."""
     host_keys: dict[str, pulumi.Input[str]]
     """The public SSH host keys of those hosts that are guests, by name: nobody knew them before."""
 
@@ -26,6 +29,7 @@ class Platform(pulumi.ComponentResource):
         cluster = spec.cluster.name
         self.hosts = [source(cluster, spec, own) for source in sources(spec)]
         self.cluster = KubeadmCluster(cluster, spec, own, self.hosts)
+        self.addons = install(spec, self.cluster, own)
         made = [guest for source in self.hosts for guest in source.hosts.values()]
         self.host_keys = {guest.name: guest.host_key for guest in made}
         self.register_outputs({"endpoint": self.cluster.endpoint})

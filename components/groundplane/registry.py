@@ -1,4 +1,4 @@
-"""What exists: the sources of hosts and the distributions, by the name that a user writes.
+"""What exists: sources of hosts, distributions and add-ons, by the name that a user writes.
 
 A module registers its class by decorator; nothing else in the package knows the class's name.
 Configuration, tests and documentation walk these tables.
@@ -6,10 +6,11 @@ Configuration, tests and documentation walk these tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 from groundplane.errors import GroundplaneError
 
@@ -19,6 +20,41 @@ HOST_SOURCES: dict[str, type] = {}
 """What makes hosts, by name: `libvirt`, ..."""
 DISTRIBUTIONS: dict[str, type] = {}
 """What makes a cluster of hosts, by name: `kubeadm`, ..."""
+ADDONS: dict[str, type] = {}
+"""What runs on a cluster, by name: `metrics-server`, ... `addon_of` says more of each."""
+
+PROFILES = ("minimal", "standard", "full")
+"""Sets of add-ons, each with all of the one before."""
+
+
+@dataclass(frozen=True)
+class Addon:
+    """What is known of an add-on before it is made. Its needs are those of `spec.addons`."""
+
+    name: str
+    component: type
+    """Makes it: called with a name, a Ground, its arguments and Pulumi's options."""
+    args: type
+    """Its arguments: a subclass of AddonArgs."""
+    namespace: str
+    """Where it lives."""
+    sources: tuple[str, ...]
+    """The entries of the catalogue's `addons` that it installs, in order."""
+    pod_security: Literal["restricted", "baseline", "privileged"] = "restricted"
+    """The Pod Security Standard that its namespace enforces; what it needs and not more."""
+    needs: frozenset[str] = frozenset()
+    """Without one of these it cannot work, whatever its arguments are."""
+    uses: frozenset[str] = frozenset()
+    """Where there is one of these, it comes after it and makes use of it."""
+    provides: frozenset[str] = frozenset()
+    """What others may count on once it is ready."""
+    profile: str | None = None
+    """The smallest profile that holds it; None: only where it is named."""
+    starts: Literal["api_ready", "nodes_ready"] = "nodes_ready"
+    """What of the cluster it waits for. Only what makes nodes Ready may start before they are."""
+    outlives: str = ""
+    """What of it is outside of the cluster, such as disks. It is then taken down before the cluster
+    goes, and not with it."""
 
 
 def _register(table: dict[str, type], name: str) -> Callable[[Class], Class]:
@@ -48,6 +84,55 @@ def distribution(name: str) -> Callable[[Class], Class]:
     return _register(DISTRIBUTIONS, name)
 
 
+def addon(
+    name: str,
+    *,
+    args: type,
+    namespace: str,
+    sources: Collection[str],
+    needs: Collection[str] = (),
+    uses: Collection[str] = (),
+    provides: Collection[str] = (),
+    **more: Any,
+) -> Callable[[Class], Class]:
+    """Registers a class that installs something on a cluster. The arguments are Addon's."""
+
+    def record(cls: Class) -> Class:
+        _register(ADDONS, name)(cls)
+        _KNOWN[name] = Addon(
+            name,
+            cls,
+            args,
+            namespace,
+            tuple(sources),
+            needs=frozenset(needs),
+            uses=frozenset(uses),
+            provides=frozenset(provides),
+            **more,
+        )
+        return cls
+
+    return record
+
+
+_KNOWN: dict[str, Addon] = {}
+
+
+def addon_names() -> list[str]:
+    """The names of all add-ons; a module of `addons` is called as its add-on, with `_` for `-`.
+
+    Without importing one, as of hosts.
+    """
+    package = import_module("groundplane.addons")
+    return sorted(module.name.replace("_", "-") for module in iter_modules(package.__path__))
+
+
+def addon_of(name: str) -> Addon:
+    """What is known of the add-on of this name."""
+    import_module(f"groundplane.addons.{name.replace('-', '_')}")
+    return _KNOWN[name]
+
+
 def host_sources() -> list[str]:
     """The names of all sources of hosts; a module of `hosts` is called as its source.
 
@@ -64,8 +149,8 @@ def host_source_of(name: str) -> type:
 
 
 def discover() -> None:
-    """Imports every module of `hosts` and `clusters`, so that the tables are complete."""
-    for folder in ("hosts", "clusters"):
+    """Imports every module of these packages, so that the tables are complete."""
+    for folder in ("hosts", "clusters", "addons"):
         try:
             package = import_module(f"groundplane.{folder}")
         except ModuleNotFoundError as error:

@@ -50,6 +50,7 @@ class Resource:
     protect: bool
     retain: bool
     ignores: frozenset[str]
+    provider: str = ""
 
     @property
     def secrets(self) -> set[str]:
@@ -127,7 +128,8 @@ class _Monitor(mocks.MockMonitor):
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name in the protocol
         urn = self.make_urn(request.parent, request.type, request.name)
         inputs = json_format.MessageToDict(request.object)
-        if request.custom:
+        # A chart is a component whose inside only its plugin knows.
+        if request.custom or request.remote:
             self.found.append(
                 Resource(
                     type=request.type,
@@ -139,6 +141,7 @@ class _Monitor(mocks.MockMonitor):
                     protect=request.protect,
                     retain=request.retainOnDelete,
                     ignores=frozenset(request.ignoreChanges),
+                    provider=_name(request.provider.rpartition("::")[0]),
                 )
             )
         given = self.outputs(request.type, request.name)
@@ -161,6 +164,8 @@ def _outputs(kind: str, name: str) -> dict[str, Any]:
         return {"stdout": stdout, "stderr": ""}
     if name.startswith("vm "):
         return {"stdout": name.removeprefix("vm ")}
+    if kind == "random:index/randomPassword:RandomPassword":
+        return {"result": "canary-secret", "bcryptHash": "canary-secret"}
     return {}
 
 
@@ -176,7 +181,8 @@ def _nothing(kind: str, name: str) -> dict[str, Any]:
 def register(
     program: Callable[[], object], *, preview: bool = False, blank: bool = False
 ) -> dict[str, Resource]:
-    """Runs the program and returns what it registered, by name; without components.
+    """Runs the program and returns what it registered, by name; without components, but
+    for those that a plugin makes.
 
     `blank`: nothing is created, so that no outputs are known.
     """

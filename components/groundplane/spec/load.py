@@ -19,7 +19,8 @@ from pydantic.alias_generators import to_camel
 
 from groundplane.catalogue import Catalogue, product
 from groundplane.errors import Finding, GroundplaneError, SpecError
-from groundplane.spec import guests
+from groundplane.registry import PROFILES, addon_names
+from groundplane.spec import addons, guests
 from groundplane.spec.checks import Location, Problem, did_you_mean, place, problems
 from groundplane.spec.documents import Document, read, shown
 from groundplane.spec.models import Cluster, Guest, Host, Hypervisor, Model
@@ -43,9 +44,12 @@ Reached = TypeVar("Reached", Host, Hypervisor)
 Beside = tuple[list[Finding], tuple[Finding, ...], tuple[Sibling, ...]]
 """What collides with the stacks beside one, what of them was not to be read, and what was."""
 
-SITE_KEYS = ("place", "hosts", "hypervisors", "guests", "cluster", "catalogue")
+SITE_KEYS = ("place", "hosts", "hypervisors", "guests", "cluster", "catalogue", "addons", "size")
 """What a site holds: where it is, the machines, those that run virtual ones and what is equal for
-these, the cluster, and the path of the stack's own catalogue."""
+these, the cluster, the path of the stack's own catalogue, and what is bound to the place in the
+arguments and in the size of add-ons."""
+PLATFORM_KEYS = ("cluster", "profile", "addons", "size")
+"""What platform.yaml holds: the cluster, and which add-ons there are on it."""
 
 
 def load(stack: str | None = None, folder: Path | None = None) -> Spec:
@@ -243,7 +247,28 @@ def _build(
         met = sorted(collisions(own, siblings), key=lambda pair: site.line(pair[0]))
         return [each for _, each in met], notices, seen_from(own, siblings)
 
+    findings += _added(parts[0], parts[1], site)
     return _checked(stack, folder, _over(parts[0], parts[1]), home, beside, secrets, findings)
+
+
+def _added(
+    platform: Mapping[str, Any], own: Mapping[str, Any], site: Document
+) -> Iterator[Finding]:
+    """Add-ons that only the site names."""
+    named, given = platform.get("addons"), own.get("addons")
+    profile = platform.get("profile")
+    there = set(named) if isinstance(named, dict) else set()
+    if profile in PROFILES:
+        there |= set(addons.in_profile(profile))
+    for name in given if isinstance(given, dict) else ():
+        if name not in there and name in addon_names():
+            at = ("addons", name)
+            yield Finding(
+                f"{site.at(at)}: {place(at, [])}",
+                f"{PLATFORM} does not name it",
+                "Which add-ons there are is equal for all places; a site gives them arguments",
+                f"Add {name} to addons in {PLATFORM}.",
+            )
 
 
 def _checked(
@@ -305,13 +330,42 @@ def _checked(
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
+    chosen, size = _addons(merged, cluster, found)
     met, notices, siblings = beside(hosts, cluster, where)
     found.sort(key=lambda problem: home(problem.at).line(problem.at))
     findings += [finding(problem) for problem in found]
     findings += met
     if findings:
         raise SpecError(findings)
-    return Spec(stack, hosts, cluster, catalogue, hypervisors, notices, siblings)
+    return Spec(
+        stack, hosts, cluster, catalogue, hypervisors, notices, siblings, chosen, size
+    )
+
+
+def _addons(
+    merged: Mapping[str, Any], cluster: Cluster, found: list[Problem]
+) -> tuple[tuple[addons.Chosen, ...], Any]:
+    """The add-ons that are to be, as far as they are right, and how large."""
+    words = {"profile": (None, *PROFILES), "size": addons.SIZES}
+    said = {"profile": merged.get("profile"), "size": merged.get("size", addons.SIZES[0])}
+    for key, value in said.items():
+        if value not in words[key]:
+            known = ", ".join(word for word in words[key] if word)
+            what, why = f"{show(value)} is not known here", "It says which add-ons are installed"
+            found.append(Problem((key,), what, why, f"Write {known}."))
+            said[key] = words[key][0]
+    given = merged.get("addons")
+    if given is not None and not isinstance(given, dict):
+        remedy = "Write a key for each, such as metrics-server: {}."
+        found.append(Problem(("addons",), "not a mapping", "It holds add-ons by name", remedy))
+        given = None
+    if given is None and said["profile"] is None:
+        return (), said["size"]
+    wrong: list[Problem] = []
+    chosen = addons.choose(said["profile"], given or {}, wrong)
+    found += wrong
+    found += _beyond(wrong, list(addons.problems(chosen, cluster)))
+    return (chosen if not wrong else ()), said["size"]
 
 
 def _place(site: Mapping[str, Any], found: list[Problem]) -> str | None:
@@ -419,17 +473,18 @@ def _sorted_out(document: Document, own: str, findings: list[Finding]) -> dict[s
         text = place(at, [])
         findings.append(Finding(f"{document.at(at)}: {text}", what, why, remedy))
 
+    known = {"platform": PLATFORM_KEYS, "site": SITE_KEYS}
     for key in list(data):
-        if key not in SITE_KEYS:
+        if key not in {*PLATFORM_KEYS, *SITE_KEYS}:
             refuse(
                 (key,),
                 "unknown key",
                 "Nothing would read it",
-                did_you_mean(str(key), SITE_KEYS) or f"Known are {', '.join(SITE_KEYS)}.",
+                did_you_mean(str(key), known[own]) or f"Known are {', '.join(known[own])}.",
             )
             del data[key]
-        elif own == "platform" and key != "cluster":
-            refuse((key,), *_elsewhere("site"))
+        elif key not in known[own]:
+            refuse((key,), *_elsewhere("platform" if own == "site" else "site"))
             del data[key]
     cluster = data.get("cluster")
     if cluster is None:
@@ -478,9 +533,11 @@ def _elsewhere(where: str) -> tuple[str, str, str]:
 
 def _document(at: Location, platform: Document, site: Document) -> Document:
     """The document that a value came from, or into which a missing one belongs."""
-    if at[0] != "cluster":
+    if at[0] not in PLATFORM_KEYS:
         return site
     in_platform, in_site = platform.has(at), site.has(at)
+    if at[0] != "cluster":
+        return site if in_site > in_platform else platform
     if in_platform != in_site:
         return platform if in_platform > in_site else site
     field = field_at(Cluster, at[1:])

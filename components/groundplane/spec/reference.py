@@ -4,7 +4,7 @@ the project's folder. A test keeps the page current."""
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,6 +13,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from groundplane.catalogue import product
+from groundplane.registry import PROFILES, addon_names, addon_of
+from groundplane.spec.addons import PROFILE, SIZE, SIZES
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import PLATFORM, SECRETS, SITE
 from groundplane.spec.models import Cluster, Host, Hypervisor, Model
@@ -56,6 +58,12 @@ def _page() -> Iterator[str]:
         "goes over it, key by key. |"
     )
     yield "| `cluster` | both | The [cluster](#cluster). Required. |"
+    yield f"| `profile` | platform | {PROFILE} One of {_words(PROFILES)}. |"
+    yield (
+        "| `addons` | both | [Add-ons](#add-ons) by name, with their arguments; `false` leaves one "
+        "of the profile out. A site gives arguments only to those that the platform has. |"
+    )
+    yield f"| `size` | both | {SIZE} One of {_words(SIZES)}; the first unless given. |"
     yield (
         "| `catalogue` | site | Path to a catalogue of the stack's own, from the folder of the "
         "stack's file. Its versions and digests go over groundplane's. |"
@@ -68,16 +76,17 @@ def _page() -> Iterator[str]:
     yield "| --- | --- |"
     for key, what in SECRETS.items():
         yield f"| `groundplane:{key}` | {what[0].upper()}{what[1:]}. |"
-    for model in _models():
+    for model in _models(Host, Hypervisor, Cluster):
         yield from _section(model)
+    yield from _addons()
     yield from _owned()
     yield from _versions()
     yield from _images()
     yield from _systems()
 
 
-def _models() -> list[type[Model]]:
-    """All models in the order in which they are met."""
+def _models(*roots: type[Model]) -> list[type[Model]]:
+    """These and all models in them, in the order in which they are met."""
     found: list[type[Model]] = []
 
     def visit(model: type[Model]) -> None:
@@ -89,9 +98,8 @@ def _models() -> list[type[Model]]:
             if inner is not None:
                 visit(inner)
 
-    visit(Host)
-    visit(Hypervisor)
-    visit(Cluster)
+    for root in roots:
+        visit(root)
     return found
 
 
@@ -164,6 +172,32 @@ def _example(field: FieldInfo) -> str:
     if not field.examples:
         return ""
     return " Example: " + " or ".join(f"`{yaml_example(value)}`" for value in field.examples) + "."
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _addons() -> Iterator[str]:
+    yield ""
+    yield "## Add-ons"
+    yield ""
+    yield "What can stand below `addons`. It needs what is named under *needs*, and makes use of"
+    yield "what is named under *uses* where there is any; see"
+    yield "[add an add-on](../operations/add-an-add-on.md)."
+    yield ""
+    yield "| add-on | profile | version | needs | uses | gives |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    entries = [addon_of(name) for name in addon_names()]
+    for entry in entries:
+        versions = ", ".join(product().addon(source).version for source in entry.sources)
+        columns = (", ".join(sorted(words)) for words in (entry.needs, entry.uses, entry.provides))
+        yield (
+            f"| [{entry.name}](#{entry.args.__name__.lower()}) | {entry.profile or ''} | "
+            f"{versions} | {' | '.join(columns)} |"
+        )
+    for model in _models(*(entry.args for entry in entries)):
+        yield from _section(model)
 
 
 def _owned() -> Iterator[str]:

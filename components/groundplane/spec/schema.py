@@ -13,6 +13,8 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from groundplane.registry import PROFILES, addon_names, addon_of
+from groundplane.spec.addons import PROFILE, SIZE, SIZES
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import SECRETS, SITE
 from groundplane.spec.models import Cluster, Guest, Host, Hypervisor
@@ -32,8 +34,10 @@ class _Schema(GenerateJsonSchema):
 
 def schema(kind: str) -> dict[str, Any]:
     """The schema of "platform" (platform.yaml) or "site" (Pulumi.STACK.yaml)."""
+    entries = {name: addon_of(name) for name in addon_names()}
+    models_of = [Host, Hypervisor, Guest, Cluster, *(entry.args for entry in entries.values())]
     _, whole = models_json_schema(
-        [(model, "validation") for model in (Host, Hypervisor, Guest, Cluster)],
+        [(model, "validation") for model in models_of],
         by_alias=True,
         schema_generator=_Schema,
     )
@@ -42,7 +46,7 @@ def schema(kind: str) -> dict[str, Any]:
         model.pop("title", None)
         _only(model, kind)
     # What both files may give in part is whole only when they are merged.
-    for name in ("Cluster", "Guest", *_in_both()):
+    for name in ("Cluster", "Guest", *_in_both(), *(e.args.__name__ for e in entries.values())):
         models[name].pop("required", None)
     if kind == "site":
         models["Cluster"]["required"] = [
@@ -55,8 +59,30 @@ def schema(kind: str) -> dict[str, Any]:
     own: dict[str, Any] = {
         "type": "object",
         "additionalProperties": False,
-        "properties": {"cluster": cluster},
+        "properties": {
+            "cluster": cluster,
+            "size": {"description": SIZE, "enum": list(SIZES), "default": SIZES[0]},
+            "addons": {
+                "description": "Add-ons by name, with their arguments; false leaves one of the "
+                "profile out.",
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    name: {
+                        "description": " ".join((entry.component.__doc__ or "").split()),
+                        "anyOf": [
+                            {"$ref": f"#/$defs/{entry.args.__name__}"},
+                            {"type": "null"},
+                            {"const": False},
+                        ],
+                    }
+                    for name, entry in entries.items()
+                },
+            },
+        },
     }
+    if kind == "platform":
+        own["properties"]["profile"] = {"description": PROFILE, "enum": list(PROFILES)}
     if kind == "site":
         own["required"] = ["hosts", "cluster"]
         own["properties"] |= {

@@ -1,12 +1,17 @@
-"""A whole specification: hosts, hypervisors, the cluster and the catalogue of one stack."""
+"""A whole specification: hosts, hypervisors, the cluster, its add-ons and the catalogue of one
+stack."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from groundplane.catalogue import Catalogue, product
 from groundplane.errors import Finding, SpecError
 from groundplane.spec import guests
+from groundplane.spec.addons import Chosen, ordered
+from groundplane.spec.addons import check as check_addons
 from groundplane.spec.checks import check
 from groundplane.spec.models import Cluster, Host, Hypervisor
 from groundplane.spec.siblings import Sibling
@@ -33,12 +38,18 @@ class Spec:
     """What was found beside it and stops nothing: files of other stacks that cannot be read."""
     siblings: tuple[Sibling, ...] = ()
     """The stacks beside this one, as far as their files can be read."""
+    addons: Sequence[Chosen] = ()
+    """What is to run on the cluster; in the order of their needs, whatever order they come in."""
+    size: Literal["production", "lab"] = "production"
+    """How large add-ons are: `lab` is one replica of each, with few resources."""
 
     def __post_init__(self) -> None:
         findings = check(self.hosts, self.cluster, self.catalogue)
         findings += guests.check(self.hosts, self.hypervisors, self.cluster, self.catalogue)
+        findings += check_addons(self.addons, self.cluster)
         if findings:
             raise SpecError(findings)
+        object.__setattr__(self, "addons", ordered(self.addons))
 
     @property
     def guests(self) -> list[Host]:

@@ -1,0 +1,281 @@
+"""What add-ons stand on, and what they install with: the one place that registers anything with
+Pulumi's Kubernetes provider.
+
+Everything goes through one provider a cluster, server side. An add-on hands on plain data; what is
+secret reaches a chart as the name of a Secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from groundplane.registry import Addon
+from groundplane.spec import Spec
+from groundplane.spec.addons import Need
+
+__all__ = [
+    "Ground",
+    "chart",
+    "install",
+    "labels",
+    "manifests",
+    "namespace",
+    "network_policy",
+    "objects",
+    "password",
+]
+
+# Helm's own bound is 300 s; images come over slow links, and Ceph takes its time.
+TIMEOUT = 900  # seconds
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A cluster as an add-on finds it."""
+
+    spec: Spec
+    """What the stack is to be: hosts, cluster, size and all add-ons."""
+    cluster: pulumi.Resource
+    """The cluster, with which goes what is on it."""
+    provider: pulumi.ProviderResource
+    """Pulumi's Kubernetes provider for it."""
+    entry: Addon
+    """The add-on that stands here."""
+    after: tuple[pulumi.Resource, ...] = ()
+    """What must be there before the add-on begins."""
+
+    @property
+    def lab(self) -> bool:
+        """Whether to be small: one replica, and few resources."""
+        return self.spec.size == "lab"
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas keep a service up while a node is away: two, or one in a lab."""
+        return 1 if self.lab else 2
+
+    def has(self, need: Need) -> bool:
+        """Whether something gives this; those that `use` it come after it."""
+        return any(need in one.provides for one in self.spec.addons)
+
+    def image(self, source: str, key: str) -> str:
+        """An image of the catalogue's entry."""
+        return self.spec.catalogue.addon(source).images[key]
+
+    def child(
+        self, parent: pulumi.Resource, after: Sequence[pulumi.Resource] = ()
+    ) -> pulumi.ResourceOptions:
+        """The options of everything that an add-on makes."""
+        return pulumi.ResourceOptions(
+            parent=parent,
+            provider=self.provider,
+            depends_on=[*self.after, *after],
+            # The machines are reset as a whole: to take each object out before would need an API
+            # that answers to the end. What has a part outside of the cluster must be asked.
+            deleted_with=None if self.entry.outlives else self.cluster,
+        )
+
+
+def install(spec: Spec, cluster: Any, opts: pulumi.ResourceOptions) -> dict[str, Any]:
+    """All add-ons of a specification on its cluster, in the order of their needs; by name."""
+    if not spec.addons:
+        return {}
+    from pulumi_kubernetes import Provider  # a third of a second, and only needed with add-ons
+
+    name = spec.cluster.name
+    provider = Provider(
+        f"{name}-kubernetes",
+        kubeconfig=cluster.kubeconfig,
+        # Without it another kubeconfig would replace everything that is on the cluster.
+        cluster_identifier=f"{spec.stack}/{name}",
+        enable_server_side_apply=True,
+        opts=opts,
+    )
+    made: dict[str, Any] = {}
+    for one in spec.addons:
+        entry = one.entry
+        # Both are resources with nothing below them: depending on a component would draw a line
+        # to each of its children.
+        after = (getattr(cluster, entry.starts), *(made[other].ready for other in one.after))
+        ground = Ground(spec, cluster, provider, entry, after)
+        made[one.name] = entry.component(f"{name}-{one.name}", ground, one.args, opts)
+    return made
+
+
+# ---- what add-ons are made of ------------------------------------------------------------------
+
+
+def labels(entry: Addon) -> dict[str, str]:
+    """The labels of an add-on's namespace."""
+    prefix = "pod-security.kubernetes.io"
+    modes = ("enforce", "audit", "warn")
+    return {
+        "app.kubernetes.io/managed-by": "groundplane",
+        **{f"{prefix}/{mode}": entry.pod_security for mode in modes},
+    }
+
+
+def namespace(parent: pulumi.Resource, ground: Ground) -> pulumi.Resource:
+    """The add-on's namespace, with the labels of its Pod Security Standard."""
+    made = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": ground.entry.namespace, "labels": labels(ground.entry)},
+    }
+    return objects(parent, ground, [made])[0]
+
+
+def chart(
+    parent: pulumi.Resource,
+    ground: Ground,
+    source: str,
+    values: Mapping[str, Any],
+    *,
+    after: Sequence[pulumi.Resource] = (),
+    wait: bool = True,
+) -> pulumi.Resource:
+    """A chart of the catalogue, by its name there, which is also that of the release.
+
+    `wait`: whether it is there only once its pods are Ready.
+    """
+    entry, name = ground.spec.catalogue.addon(source), f"{_called(parent)}-{source}"
+    if source not in ground.entry.sources:
+        raise KeyError(f"{source} is not among the sources of {ground.entry.name}")
+    from pulumi_kubernetes import helm
+
+    given: dict[str, Any] = {
+        "name": source,
+        "namespace": ground.entry.namespace,
+        "chart": entry.chart,
+        "version": entry.version,
+        "values": dict(values),
+        "skip_await": not wait,
+        "opts": ground.child(parent, after),
+    }
+    if entry.kind == "release":
+        repository = helm.v3.RepositoryOptsArgs(repo=entry.repository or None)
+        return helm.v3.Release(
+            name,
+            **given,
+            repository_opts=repository if entry.repository else None,
+            # An upgrade that fails leaves what was there before.
+            atomic=wait,
+            timeout=TIMEOUT,
+        )
+    return helm.v4.Chart(
+        name,
+        **given,
+        repository_opts=helm.v4.RepositoryOptsArgs(repo=entry.repository)
+        if entry.repository
+        else None,
+    )
+
+
+def manifests(
+    parent: pulumi.Resource, ground: Ground, source: str, after: Sequence[pulumi.Resource] = ()
+) -> pulumi.Resource:
+    """The documents at the addresses of the catalogue's entry, such as a project's CRDs."""
+    from pulumi_kubernetes import yaml
+
+    if source not in ground.entry.sources:
+        raise KeyError(f"{source} is not among the sources of {ground.entry.name}")
+    return yaml.v2.ConfigGroup(
+        f"{_called(parent)}-{source}",
+        files=ground.spec.catalogue.addon(source).urls,
+        opts=ground.child(parent, after),
+    )
+
+
+def objects(
+    parent: pulumi.Resource,
+    ground: Ground,
+    documents: Sequence[Mapping[str, Any]],
+    after: Sequence[pulumi.Resource] = (),
+) -> list[pulumi.Resource]:
+    """Kubernetes objects as documents, those of CRDs among them. Only leaves may be Outputs.
+
+    One that is to be waited for carries the annotation `pulumi.com/waitFor`.
+    """
+    made: list[pulumi.Resource] = []
+    for document in documents:
+        group = document["apiVersion"]
+        token = f"kubernetes:{group if '/' in group else f'core/{group}'}:{document['kind']}"
+        name = f"{_called(parent)}-{document['kind'].lower()}-{document['metadata']['name']}"
+        options = ground.child(parent, after)
+        made.append(pulumi.CustomResource(token, name, dict(document), options))
+    return made
+
+
+def password(
+    parent: pulumi.Resource,
+    ground: Ground,
+    secret: str,
+    data: Mapping[str, pulumi.Input[str] | None],
+    after: Sequence[pulumi.Resource] = (),
+) -> pulumi.Resource:
+    """A Secret of this name for a chart to use; each None becomes a password of its own.
+
+    Passwords are made once and stay, encrypted, in the stack's state.
+    """
+    from pulumi_random import RandomPassword
+
+    filled = {
+        key: RandomPassword(
+            f"{_called(parent)}-{secret}-{key}".lower(),
+            length=32,
+            # It goes through shells, URLs and INI files on its way.
+            special=False,
+            opts=pulumi.ResourceOptions(parent=parent),
+        ).result
+        if value is None
+        else pulumi.Output.secret(value)
+        for key, value in data.items()
+    }
+    made = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": secret, "namespace": ground.entry.namespace},
+        "stringData": filled,
+    }
+    return objects(parent, ground, [made], after)[0]
+
+
+def network_policy(
+    parent: pulumi.Resource,
+    ground: Ground,
+    *,
+    ingress: Sequence[Mapping[str, Any]] = (),
+    egress: Sequence[Mapping[str, Any]] | None = None,
+    after: Sequence[pulumi.Resource] = (),
+) -> pulumi.Resource:
+    """What may reach the pods of the add-on's namespace, which may always reach each other; where
+    `egress` is given, also what they may reach besides DNS. The rest is denied.
+
+    Each entry is a rule of networking.k8s.io/v1 NetworkPolicy. Something must enforce it: the
+    network `plain` does not.
+    """
+    own: dict[str, Any] = {"podSelector": {}}
+    dns = {"ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
+    spec: dict[str, Any] = {
+        "podSelector": {},
+        "policyTypes": ["Ingress"] if egress is None else ["Ingress", "Egress"],
+        "ingress": [{"from": [own]}, *map(dict, ingress)],
+    }
+    if egress is not None:
+        spec["egress"] = [{"to": [own]}, dns, *map(dict, egress)]
+    made = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": ground.entry.name, "namespace": ground.entry.namespace},
+        "spec": spec,
+    }
+    return objects(parent, ground, [made], after)[0]
+
+
+def _called(parent: pulumi.Resource) -> str:
+    """The name that a component was given."""
+    return str(parent._name)

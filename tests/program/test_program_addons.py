@@ -1,0 +1,96 @@
+"""Add-ons of a whole stack under Pulumi's mocks: one provider, in order, on the cluster."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.addons import before
+from support.program import PEM, Resource, register
+from support.seen import standing
+from support.specs import spec
+
+from groundplane.clusters import kubeadm
+from groundplane.platform import Platform
+from groundplane.registry import addon_of
+from groundplane.spec.addons import Chosen
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def there() -> dict[str, Resource]:
+    """A platform with both add-ons."""
+    names = ("metrics-server", "local-path")
+    made = replace(spec(), addons=[Chosen(name, addon_of(name).args()) for name in names])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubeadm, "survey", lambda _: standing(made))
+        return register(lambda: Platform("metal", made))
+
+
+def test_a_platform_without_addons_needs_no_provider() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubeadm, "survey", lambda _: standing(spec()))
+        found = register(lambda: Platform("metal", spec()))
+    assert not [r for r in found.values() if "kubernetes:" in r.type or "providers" in r.type]
+
+
+def test_one_provider_which_another_kubeconfig_does_not_replace(
+    there: dict[str, Resource],
+) -> None:
+    (provider,) = [r for r in there.values() if r.type == "pulumi:providers:kubernetes"]
+    assert provider.inputs["clusterIdentifier"] == "metal/metal"
+    assert provider.inputs["enableServerSideApply"] == "true"
+    assert "kubeconfig" in provider.secrets
+    assert PEM not in provider.plain
+    on_it = [r for r in there.values() if r.type.startswith("kubernetes:")]
+    assert on_it
+    assert {r.provider for r in on_it} == {provider.name}
+
+
+FULL = """
+import resource, sys, time
+sys.path[:0] = ["tests"]
+from dataclasses import replace
+from support.addons import cases
+from support.program import register
+from support.seen import blank
+from support.specs import spec
+from groundplane.clusters import kubeadm
+from groundplane.platform import Platform
+from groundplane.spec.addons import Chosen, in_profile
+
+first = {}
+for case in cases():
+    first.setdefault(case.addon, case.parsed)
+made = replace(spec(), addons=[Chosen(name, first[name]) for name in in_profile("full")])
+kubeadm.survey = lambda _: blank(made)
+began = time.process_time()
+found = register(lambda: Platform("metal", made), preview=True, blank=True)
+took = time.process_time() - began
+print(len(made.addons), took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def test_everything_there_is_shows_in_a_preview_soon() -> None:
+    """With the first case of each add-on, which must go together."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    addons, seconds, mib = map(float, done.stdout.split())
+    assert addons > 0
+    assert seconds < 15
+    assert mib < 400
+
+
+def test_addons_come_when_all_nodes_are_ready_and_go_with_the_cluster(
+    there: dict[str, Resource],
+) -> None:
+    for resource in there.values():
+        if resource.type.startswith("kubernetes:"):
+            assert "metal-nodes" in before(there, resource.name)
+            assert resource.deleted_with == "metal"

@@ -1,0 +1,102 @@
+"""An add-on under Pulumi's mocks, on a cluster that stands; and its cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pulumi
+import yaml
+
+from groundplane import registry
+from groundplane.ground import Ground
+from groundplane.registry import Addon
+from groundplane.spec.addons import AddonArgs, Chosen, Need
+from support.program import PEM, Resource, register
+from support.specs import spec
+
+CASES = Path(__file__).parents[1] / "addons/cases"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to install an add-on: arguments as YAML has them, and what else is on the cluster."""
+
+    addon: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    size: str = "production"
+    has: tuple[Need, ...] = ()
+    name: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(
+            filter(None, [self.addon, self.name, self.size, *(n.name for n in self.has)])
+        )
+
+    @property
+    def entry(self) -> Addon:
+        """What is known of the add-on."""
+        return registry.addon_of(self.addon)
+
+    @property
+    def parsed(self) -> AddonArgs:
+        """Its arguments, checked."""
+        made = self.entry.args.model_validate(  # type: ignore[attr-defined]
+            dict(self.args), by_alias=True, by_name=False
+        )
+        assert isinstance(made, AddonArgs)
+        return made
+
+
+def cases() -> Iterator[Case]:
+    """Every add-on in both sizes, alone and with all that it uses; and as its file in
+    tests/addons/cases says: name -> {args, size, has}."""
+    for name in registry.addon_names():
+        path = CASES / f"{name}.yaml"
+        written = yaml.safe_load(path.read_text()) if path.is_file() else {"": {}}
+        entry = registry.addon_of(name)
+        for called, case in written.items():
+            args = case.get("args", {})
+            for size in ("production", "lab"):
+                for has in {(), tuple(sorted(Need(each) for each in entry.uses))}:
+                    yield Case(name, args, size, has, called)
+
+
+def installed(case: Case, **how: Any) -> dict[str, Resource]:
+    """What an add-on registers, by name, and the names `nodes-ready` and `provider` beside it."""
+
+    def program() -> None:
+        given = Chosen(case.addon, case.parsed)
+        others = SimpleNamespace(provides=frozenset(case.has) | case.entry.needs, name="others")
+        made = spec()
+        object.__setattr__(made, "size", case.size)
+        object.__setattr__(made, "addons", (given, others))
+        cluster = pulumi.ComponentResource("groundplane:index:KubeadmCluster", "cluster")
+        ready = _Ready("nodes-ready", {}, pulumi.ResourceOptions(parent=cluster))
+        from pulumi_kubernetes import Provider
+
+        provider = Provider("provider", kubeconfig=pulumi.Output.secret(PEM))
+        ground = Ground(made, cluster, provider, case.entry, (ready,))
+        component = case.entry.component(f"metal-{case.addon}", ground, case.parsed, None)
+        _Ready("behind", {}, pulumi.ResourceOptions(depends_on=[component.ready]))
+
+    return register(program, **how)
+
+
+class _Ready(pulumi.CustomResource):
+    def __init__(self, name: str, props: dict[str, Any], opts: pulumi.ResourceOptions):
+        super().__init__("test:index:Ready", name, props, opts)
+
+
+def before(found: Mapping[str, Resource], name: str) -> set[str]:
+    """All that must have ended before this resource begins, directly or not."""
+    done: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for other in found[waiting.pop()].after - done:
+            done.add(other)
+            waiting.append(other)
+    return done
