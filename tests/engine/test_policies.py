@@ -198,10 +198,10 @@ def test_a_cluster_of_ours(stack: Stack, tmp_path: Path) -> None:
 
 TWIN = """
 import runpy
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from support.seen import blank
 
-kubeadm.survey = blank
+shared.survey = blank
 runpy.run_path(os.environ["TWINS"] + "/__main__.py", run_name="__main__")
 """
 

@@ -13,7 +13,7 @@ from support.program import PEM, Resource, register
 from support.seen import standing
 from support.specs import spec
 
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.platform import Platform
 from groundplane.registry import addon_of
 from groundplane.spec.addons import Chosen
@@ -27,13 +27,13 @@ def there() -> dict[str, Resource]:
     names = ("metrics-server", "local-path")
     made = replace(spec(), addons=[Chosen(name, addon_of(name).args()) for name in names])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kubeadm, "survey", lambda _: standing(made))
+        patch.setattr(shared, "survey", lambda _: standing(made))
         return register(lambda: Platform("metal", made))
 
 
 def test_a_platform_without_addons_needs_no_provider() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kubeadm, "survey", lambda _: standing(spec()))
+        patch.setattr(shared, "survey", lambda _: standing(spec()))
         found = register(lambda: Platform("metal", spec()))
     assert not [r for r in found.values() if "kubernetes:" in r.type or "providers" in r.type]
 
@@ -59,7 +59,7 @@ from support.addons import cases
 from support.program import register
 from support.seen import blank
 from support.specs import spec
-from groundplane.clusters import kubeadm
+from groundplane.clusters import shared
 from groundplane.platform import Platform
 from groundplane.spec.addons import Chosen, in_profile
 
@@ -67,7 +67,7 @@ first = {}
 for case in cases():
     first.setdefault(case.addon, case.parsed)
 made = replace(spec(), addons=[Chosen(name, first[name]) for name in in_profile("full")])
-kubeadm.survey = lambda _: blank(made)
+shared.survey = lambda _: blank(made)
 began = time.process_time()
 found = register(lambda: Platform("metal", made), preview=True, blank=True)
 took = time.process_time() - began

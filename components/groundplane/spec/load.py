@@ -337,9 +337,7 @@ def _checked(
     findings += met
     if findings:
         raise SpecError(findings)
-    return Spec(
-        stack, hosts, cluster, catalogue, hypervisors, notices, siblings, chosen, size
-    )
+    return Spec(stack, hosts, cluster, catalogue, hypervisors, notices, siblings, chosen, size)
 
 
 def _addons(
