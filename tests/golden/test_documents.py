@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support.host import Host
-from support.specs import SECRET, SECRET_FILE, hosts, on_the_wire, spec
+from support.specs import SECRET, SECRET_FILE, host, hosts, on_the_wire, spec
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
@@ -80,6 +80,9 @@ CASES: dict[str, Spec] = {
         containerd=Containerd(restrict_oom_score_adj=True),
     ),
     "no-network": spec(network="none"),
+    "alone": spec(
+        [host("cp2", "192.0.2.12", "control-plane"), host("w1", "192.0.2.21", "worker")],
+    ),
 }
 
 # File name -> what prints it.

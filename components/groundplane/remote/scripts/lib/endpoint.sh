@@ -39,12 +39,22 @@ frontend kubernetes
   default_backend control-planes
 
 backend control-planes
+$(endpoint_alone || endpoint_checks)
+CFG
+  data '.endpoint.peers | to_entries[]
+        | "  server \(.key) \(if .value | contains(":") then "[\(.value)]" else .value end):6443"'
+}
+
+# With one control plane there is nothing to choose: one that is slow would only be asked more, and lose
+# the connections that it serves.
+endpoint_alone() { [ "$(data '.endpoint.peers | length')" -eq 1 ]; }
+
+endpoint_checks() {
+  cat <<'CFG'
   option httpchk GET /readyz
   http-check expect status 200
   default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
 CFG
-  data '.endpoint.peers | to_entries[]
-        | "  server \(.key) \(if .value | contains(":") then "[\(.value)]" else .value end):6443"'
 }
 
 endpoint_keepalived() {
@@ -57,14 +67,7 @@ global_defs {
   vrrp_garp_master_refresh 60
 }
 
-vrrp_script haproxy {
-  script "/usr/bin/timeout 2 /usr/bin/curl -sfk -o /dev/null https://localhost:$(data .endpoint.port)/readyz"
-  interval 2
-  fall 2
-  rise 1
-  # A weight and not a failure: where no API server answers at all, the address stays somewhere.
-  weight -50
-}
+$(endpoint_alone || endpoint_script)
 
 vrrp_instance kubernetes {
   state BACKUP
@@ -80,9 +83,20 @@ $(data '.address as $self | .endpoint.peers[] | select(. != $self) | "    " + .'
   virtual_ipaddress {
     $(data .endpoint.address)
   }
-  track_script {
-    haproxy
-  }
+$(endpoint_alone || printf '  track_script {\n    haproxy\n  }')
+}
+CFG
+}
+
+endpoint_script() {
+  cat <<CFG
+vrrp_script haproxy {
+  script "/usr/bin/timeout 2 /usr/bin/curl -sfk -o /dev/null https://localhost:$(data .endpoint.port)/readyz"
+  interval 2
+  fall 2
+  rise 1
+  # A weight and not a failure: where no API server answers at all, the address stays somewhere.
+  weight -50
 }
 CFG
 }
