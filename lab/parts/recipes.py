@@ -35,6 +35,8 @@ class Part:
     served: tuple[str, ...] = ()
     tags: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)  # set in the binary by the linker
+    # What the folder's own program embeds: its name there -> a module's package/file.
+    embedded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -194,6 +196,23 @@ def pulumi(version: str) -> Part:
     )
 
 
+def pulumi_kubernetes(version: str) -> Part:
+    """The official plugin, of the one day whose source the module proxies have: its module carries
+    no release's tag. Where releases can be had the engine takes the one that the SDK wants."""
+    release = RELEASES.replace("{repository}", "pulumi/pulumi-kubernetes")
+    module = "github.com/pulumi/pulumi-kubernetes/provider/v4/"
+    package = module + "cmd/pulumi-resource-kubernetes/"
+    return Part(
+        "pulumi-kubernetes",
+        version,
+        ("pulumi-resource-kubernetes",),
+        release + "pulumi-resource-kubernetes-v{version}-linux-{arch}.tar.gz",
+        release + "pulumi-kubernetes_{version}_checksums.txt",
+        variables={module + "pkg/version.Version": f"v{version}"},
+        embedded={name: package + name for name in ("schema.json", "terraform-mapping.json")},
+    )
+
+
 # What a first cluster takes, in the order in which it is made; these are the lab's defaults.
 # etcd and CoreDNS are those that `kubeadm config images list` names for each Kubernetes version.
 FIRST = (
@@ -206,11 +225,13 @@ FIRST = (
     registry("3.1.2"),
     crane("0.22.1"),
 )
-# From and to which versions are changed. Kubernetes last: where it is, its companions are too.
+# From and to which versions are changed, and what add-ons take. Kubernetes last: where it is, its
+# companions are too.
 OTHERS = (
     containerd("2.2.1"),
     etcd("3.6.6"),
     coredns("1.13.1"),
+    pulumi_kubernetes("4.0.0-20260115033456-f47bc2d6f199"),
     kubernetes("1.35.4"),
 )
 PARTS = FIRST + OTHERS

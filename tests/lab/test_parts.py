@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import tarfile
@@ -80,7 +81,7 @@ def test_every_part_can_be_built(part: recipes.Part) -> None:
     folder = build.MODULES / f"{part.name}-{part.version}"
     module = (folder / "go.mod").read_text()
     assert (folder / "go.sum").exists()
-    assert f" v{part.version} // indirect\n" in module  # a tool's module
+    assert re.search(rf" v{re.escape(part.version)}( // indirect)?\n", module)  # a tool's module
     wanted = next(line.split()[1] for line in module.splitlines() if line.startswith("go "))
     assert toolchain.numbers(wanted) <= toolchain.numbers(recipes.GO_VERSION)
 
