@@ -2,7 +2,9 @@
 
 The engine itself is always the real one. Where the language host for Python and the providers
 `command` and `random` cannot be installed, these take their place: the same names, protocol and
-types, and they really do the work. They say `lab.standin` in their version.
+types, and they really do the work. They say `lab.standin` in their version. The provider
+`kubernetes` has none: lab/parts builds the official one from its source of another day, and it says
+`lab.source`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 BIN = Path(__file__).parent / "bin"
 PROVIDERS = ("command", "random")
+BUILT = ("kubernetes",)
 OFFICIAL = "https://get.pulumi.com"  # The last of the places where the engine looks for plugins.
 
 
@@ -32,6 +35,7 @@ def install(cli: Path, folder: Path, home: Path) -> list[str]:
     import shutil
     from importlib.metadata import version
 
+    from lab import parts
     from lab.parts import fetch
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,23 +48,27 @@ def install(cli: Path, folder: Path, home: Path) -> list[str]:
     if not (cli.parent / "pulumi-language-python").exists():
         _link(BIN / "pulumi-language-python", folder / "pulumi-language-python")
         used.append("pulumi-language-python")
-    for name in PROVIDERS:
+    for name in (*PROVIDERS, *BUILT):
         executable = f"pulumi-resource-{name}"
         # The engine only takes the very version that the SDK asks for; what follows the plus
         # sign does not count for it, and tells people what they have.
         wanted = version(f"pulumi_{name}")
         official = home / "plugins" / f"resource-{name}-v{wanted}" / executable
-        standin = home / "plugins" / f"resource-{name}-v{wanted}+lab.standin"
+        suffix = "source" if name in BUILT else "standin"
+        standin = home / "plugins" / f"resource-{name}-v{wanted}+lab.{suffix}"
         if not official.exists() and fetch.answers(OFFICIAL):
             # Not beside its stand-in, which the engine takes for the same: it fetches nothing.
             shutil.rmtree(standin, ignore_errors=True)
             _download(cli, home, name, wanted)
         if official.exists():
             shutil.rmtree(standin, ignore_errors=True)
-        else:
+        elif name in PROVIDERS:
             standin.mkdir(parents=True, exist_ok=True)
             _link(BIN / executable, standin / executable)
             used.append(executable)
+        elif (built := parts.binary(executable)).exists():
+            standin.mkdir(parents=True, exist_ok=True)
+            _link(built, standin / executable)
     return used
 
 

@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterable
@@ -105,9 +106,11 @@ def build(part: Part, draft: Path, progress: Progress) -> None:
     progress(f"{what} ...")
     linker = ["-s", "-w", *(f"-X {name}={value}" for name, value in part.variables.items())]
     argv = [str(go), "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]
-    argv += ["-tags", part.tags, "-ldflags", " ".join(linker), "-o", f"{draft}/bin/", "tool"]
     log = cache() / "logs" / f"{part.name}-{part.version}.log"
     folder = MODULES / f"{part.name}-{part.version}"
+    if part.embedded:
+        argv += ["-overlay", str(overlay(part, go, folder, draft))]
+    argv += ["-tags", part.tags, "-ldflags", " ".join(linker), "-o", f"{draft}/bin/", "tool"]
     code = run_logged(what, argv, log, progress, cwd=folder, env=toolchain.environment())
     if code != 0:
         raise PartError(
@@ -119,6 +122,25 @@ def build(part: Part, draft: Path, progress: Progress) -> None:
         )
     if part.name == "etcd":  # a program is named after its package, and this one's is server/v3
         (draft / "bin/server").rename(draft / "bin/etcd")
+
+
+def overlay(part: Part, go: Path, folder: Path, draft: Path) -> Path:
+    """A file by which Go finds what the folder's own program embeds, where modules have it."""
+    replaced = {}
+    for name, source in part.embedded.items():
+        package, _, file = source.rpartition("/")
+        # -e: that package by itself need not compile.
+        asked = [str(go), "list", "-e", "-mod=readonly", "-find", "-f", "{{.Dir}}", package]
+        done = subprocess.run(
+            asked, cwd=folder, env=toolchain.environment(), capture_output=True, text=True
+        )
+        if done.returncode != 0 or not done.stdout.strip():
+            remedy = "A build needs a Go module proxy (GOPROXY)."
+            raise PartError(part.title, f"no package {package}", done.stderr.strip(), remedy)
+        replaced[str(folder / name)] = str(Path(done.stdout.strip()) / file)
+    target = draft / "overlay.json"
+    target.write_text(json.dumps({"Replace": replaced}))
+    return target
 
 
 def pack(part: Part, draft: Path) -> None:

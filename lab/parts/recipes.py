@@ -35,6 +35,8 @@ class Part:
     served: tuple[str, ...] = ()
     tags: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)  # set in the binary by the linker
+    # What the folder's own program embeds: its name there -> a module's package/file.
+    embedded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -208,6 +210,23 @@ def pulumi_yaml(version: str, engine: str) -> Part:
     )
 
 
+def pulumi_kubernetes(version: str) -> Part:
+    """The official plugin, of the one day whose source the module proxies have: its module carries
+    no release's tag. Where releases can be had the engine takes the one that the SDK wants."""
+    release = RELEASES.replace("{repository}", "pulumi/pulumi-kubernetes")
+    module = "github.com/pulumi/pulumi-kubernetes/provider/v4/"
+    package = module + "cmd/pulumi-resource-kubernetes/"
+    return Part(
+        "pulumi-kubernetes",
+        version,
+        ("pulumi-resource-kubernetes",),
+        release + "pulumi-resource-kubernetes-v{version}-linux-{arch}.tar.gz",
+        release + "pulumi-kubernetes_{version}_checksums.txt",
+        variables={module + "pkg/version.Version": f"v{version}"},
+        embedded={name: package + name for name in ("schema.json", "terraform-mapping.json")},
+    )
+
+
 # What a first cluster takes, in the order in which it is made; these are the lab's defaults.
 # etcd and CoreDNS are those that `kubeadm config images list` names for each Kubernetes version.
 FIRST = (
@@ -229,8 +248,11 @@ UPGRADES = (
     coredns("1.13.1"),
     kubernetes("1.35.4"),
 )
-# Made where a test asks for it: Pulumi's host for programs in YAML.
-ASKED_FOR = (pulumi_yaml("1.25.0", "3.259.0"),)
+# Made where a test asks for it: Pulumi's host for programs in YAML, its plugin for Kubernetes.
+ASKED_FOR = (
+    pulumi_yaml("1.25.0", "3.259.0"),
+    pulumi_kubernetes("4.0.0-20260115033456-f47bc2d6f199"),
+)
 PARTS = UPGRADES + ASKED_FOR
 
 # Taken from Debian's packages, since no Go module builds them without a C compiler.

@@ -60,10 +60,9 @@ def test_what_every_addon_promises_it_promises_too(copy: Path) -> None:
 
 
 def test_it_is_in_the_schema_and_in_the_reference(copy: Path) -> None:
-    assert (
-        "| [greeter](#greeterargs) | full | 1.2.0 |"
-        in (copy / "docs/reference/configuration.md").read_text()
-    )
+    page = (copy / "docs/reference/add-ons.md").read_text()
+    assert "| [greeter](#greeter) | full |" in page
+    assert "- Installs the chart `greeter` 1.2.0, from https://charts.example.org." in page
     schema = copy / "components/groundplane/schema/platform.schema.json"
     assert "GreeterArgs" in schema.read_text()
 

@@ -67,6 +67,7 @@ class Stack:
 
     lab: Lab
     name: str = STACK
+    project: Path = CHECKOUT
     twin: Twin = METAL
     patience: float = UP
     count: int = field(default=0, repr=False)
@@ -106,7 +107,7 @@ class Stack:
 
     @property
     def file(self) -> Path:
-        return CHECKOUT / "stacks" / f"Pulumi.{self.name}.yaml"
+        return self.project / "stacks" / f"Pulumi.{self.name}.yaml"
 
     def hosts(self, *names: str) -> list[dict[str, Any]]:
         """Hosts as the site's file has them; change the dictionaries before `configure`."""
@@ -121,7 +122,7 @@ class Stack:
         site = lab_stack.site(self.lab, hosts, self.twin)
         site["place"] = place or site["place"]
         site["cluster"] = merged({**site["cluster"], "name": self.name}, cluster)
-        write_stack(CHECKOUT / "stacks", self.name, site, force=True)
+        write_stack(self.project / "stacks", self.name, site, force=True)
         self.pulumi("stack", "select", "--create", self.name)
 
     # ---- the engine ----------------------------------------------------------------------------
@@ -140,7 +141,7 @@ class Stack:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [f"{self.lab.folder}/bin/{program}", *arguments],
-                cwd=CHECKOUT,
+                cwd=self.project,
                 env={
                     **environment.in_lab(self.lab),
                     "PULUMI_STACK": self.name,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import parts
 from lab.engine import install
 from lab.parts import fetch
 
@@ -103,3 +104,19 @@ def test_a_newer_cli_is_taken(tmp_path: Path) -> None:
         os.utime(cli, (0, len(text) + ord(text[0])))
         install(cli, tmp_path / "bin", tmp_path / "home")
         assert (tmp_path / "bin/pulumi").read_text() == text
+
+
+@pytest.mark.usefixtures("closed")
+def test_the_kubernetes_plugin_is_the_one_that_was_built(
+    cli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no stand-in: where it was not built, there is none."""
+    built = tmp_path / "built"
+    monkeypatch.setattr(parts, "binary", lambda name: built)
+    folder = tmp_path / f"home/plugins/resource-kubernetes-v{version('pulumi_kubernetes')}"
+    plugin = folder.with_name(f"{folder.name}+lab.source") / "pulumi-resource-kubernetes"
+    assert install(cli, tmp_path / "bin", tmp_path / "home") == STANDINS
+    assert not plugin.parent.exists()
+    built.touch()
+    assert install(cli, tmp_path / "bin", tmp_path / "home") == STANDINS
+    assert plugin.resolve() == built

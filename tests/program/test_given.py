@@ -15,7 +15,7 @@ from support.seen import blank, standing
 from support.specs import KEY, hosts, spec
 
 from groundplane import survey
-from groundplane.clusters import kubeadm
+from groundplane.clusters import kubeadm, shared
 from groundplane.errors import SpecError
 from groundplane.remote import observation
 from groundplane.remote.connect import HostUnreachable
@@ -51,7 +51,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(survey, "observe", world.observe)
     monkeypatch.setattr(survey, "answers", lambda address: True)
     monkeypatch.setattr(observation.secrets, "token_hex", lambda _: "fresh")
-    monkeypatch.setattr(kubeadm, "token_hex", lambda _: "fresh")
+    monkeypatch.setattr(shared, "token_hex", lambda _: "fresh")
     # These machines are nobody's, and have no memory and no system.
     monkeypatch.setattr(survey.preflight, "require", lambda *_: [])
     monkeypatch.setattr(pulumi.log, "info", world.told.append)

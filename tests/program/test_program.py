@@ -115,7 +115,7 @@ def test_everything_that_is_registered(run: Run, snapshot: Any) -> None:
 @pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
 def test_a_preview_registers_what_an_update_does(run: Run, preview: bool) -> None:
     """Nothing is hidden behind an output that only an update knows."""
-    found = run(spec(), blank(spec()), preview=preview, blank=True)
+    found = run(spec(), blank(spec()), preview=preview, blank=preview)
     assert list(found) == list(run(spec(), blank(spec())))
 
 

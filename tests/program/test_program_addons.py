@@ -52,7 +52,8 @@ def test_one_provider_which_another_kubeconfig_does_not_replace(
 
 
 FULL = """
-import resource, sys, time
+import re, sys
+from pathlib import Path
 sys.path[:0] = ["tests"]
 from dataclasses import replace
 from support.addons import cases
@@ -68,22 +69,21 @@ for case in cases():
     first.setdefault(case.addon, case.parsed)
 made = replace(spec(), addons=[Chosen(name, first[name]) for name in in_profile("full")])
 shared.survey = lambda _: blank(made)
-began = time.process_time()
-found = register(lambda: Platform("metal", made), preview=True, blank=True)
-took = time.process_time() - began
-print(len(made.addons), took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+register(lambda: Platform("metal", made), preview=True, blank=True)
+# Not getrusage's, which begins with what the parent had.
+peak = re.search("VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1]
+print(len(made.addons), int(peak) >> 10)
 """
 
 
-def test_everything_there_is_shows_in_a_preview_soon() -> None:
+def test_everything_there_is_shows_in_a_preview() -> None:
     """With the first case of each add-on, which must go together."""
     done = subprocess.run(
         [sys.executable, "-c", FULL], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    addons, seconds, mib = map(float, done.stdout.split())
+    addons, mib = map(int, done.stdout.split())
     assert addons > 0
-    assert seconds < 15
     assert mib < 400
 
 

@@ -31,6 +31,11 @@ def test_the_reference_is_current() -> None:
     assert written == reference.page(), "run: python -m groundplane.spec.reference"
 
 
+def test_the_page_of_add_ons_is_current() -> None:
+    written = (ROOT / reference.ADDONS).read_text(encoding="utf-8")
+    assert written == reference.addons_page(), "run: python -m groundplane.spec.reference"
+
+
 def test_the_platform_is_what_init_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert (ROOT / "stacks/platform.yaml").read_text() == platform_text(Path("stacks"))

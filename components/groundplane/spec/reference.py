@@ -1,11 +1,12 @@
-"""docs/reference/configuration.md from the models: `python -m groundplane.spec.reference`, run in
-the project's folder. A test keeps the page current."""
+"""docs/reference/configuration.md and add-ons.md from the models: `python -m
+groundplane.spec.reference`, run in the project's folder. A test keeps the pages current."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
@@ -13,8 +14,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from groundplane.catalogue import product
-from groundplane.registry import PROFILES, addon_names, addon_of
-from groundplane.spec.addons import PROFILE, SIZE, SIZES
+from groundplane.registry import PROFILES, Addon, addon_names, addon_of
+from groundplane.spec.addons import ALONE, PROFILE, SIZE, SIZES, Need
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import PLATFORM, SECRETS, SITE
 from groundplane.spec.models import Cluster, Host, Hypervisor, Model
@@ -23,6 +24,7 @@ from groundplane.spec.systems import KUBERNETES_MINORS, SYSTEMS
 from groundplane.spec.validate import model_in, yaml_example
 
 PAGE = Path("docs/reference/configuration.md")
+ADDONS = Path("docs/reference/add-ons.md")
 
 
 def page() -> str:
@@ -179,25 +181,80 @@ def _words(words: Iterable[str]) -> str:
 
 
 def _addons() -> Iterator[str]:
+    names = ", ".join(f"[{name}](add-ons.md#{name})" for name in addon_names())
     yield ""
     yield "## Add-ons"
     yield ""
-    yield "What can stand below `addons`. It needs what is named under *needs*, and makes use of"
-    yield "what is named under *uses* where there is any; see"
+    yield f"What can stand below `addons`, each on the [page of add-ons](add-ons.md): {names}."
+
+
+def addons_page() -> str:
+    """The page of all add-ons, in Markdown."""
+    return "\n".join(_addons_page()) + "\n"
+
+
+def _addons_page() -> Iterator[str]:
+    entries = [addon_of(name) for name in addon_names()]
+    yield "# Add-ons"
+    yield ""
+    yield "<!-- Generated from classes and catalogue by `python -m groundplane.spec.reference`. -->"
+    yield ""
+    yield "What can stand below `addons` in `platform.yaml`, by name; a site gives those that are"
+    yield "bound to a place. An add-on comes once everything is ready that it *needs*, and that it"
+    yield "*uses* where there is any. How another one is made:"
     yield "[add an add-on](../operations/add-an-add-on.md)."
     yield ""
-    yield "| add-on | profile | version | needs | uses | gives |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    entries = [addon_of(name) for name in addon_names()]
+    yield "| add-on | profile | needs | uses | gives |"
+    yield "| --- | --- | --- | --- | --- |"
     for entry in entries:
-        versions = ", ".join(product().addon(source).version for source in entry.sources)
         columns = (", ".join(sorted(words)) for words in (entry.needs, entry.uses, entry.provides))
-        yield (
-            f"| [{entry.name}](#{entry.args.__name__.lower()}) | {entry.profile or ''} | "
-            f"{versions} | {' | '.join(columns)} |"
+        yield f"| [{entry.name}](#{entry.name}) | {entry.profile or ''} | {' | '.join(columns)} |"
+    yield ""
+    yield "## Who gives what"
+    yield ""
+    yield "What *a cluster has once* is refused from two. Arguments may add to what is needed and"
+    yield "given."
+    yield ""
+    yield "| | given by | needed by | used by | |"
+    yield "| --- | --- | --- | --- | --- |"
+    for need in sorted(Need):
+        sides = [
+            [entry.name for entry in entries if need in getattr(entry, side)]
+            for side in ("provides", "needs", "uses")
+        ]
+        columns = (", ".join(f"[{name}](#{name})" for name in side) for side in sides)
+        if any(sides):
+            once = "a cluster has it once" if need in ALONE else ""
+            yield f"| {need} | {' | '.join(columns)} | {once} |"
+    for entry in entries:
+        yield from _addon(entry)
+    inside = _models(*(entry.args for entry in entries))
+    for model in inside:
+        if model not in [entry.args for entry in entries]:
+            yield from _section(model)
+
+
+def _addon(entry: Addon) -> Iterator[str]:
+    """One add-on: what it is, what it installs, its arguments."""
+    yield ""
+    yield f"## {entry.name}"
+    yield ""
+    yield from dedent(f"    {entry.component.__doc__}").strip().splitlines()
+    yield ""
+    for source in entry.sources:
+        found = product().addon(source)
+        address = found.repository or found.chart or ", ".join(found.urls)
+        what = {"objects": "objects of its own", "manifest": "documents"}.get(
+            found.kind, f"the chart `{found.chart.rpartition('/')[2]}`"
         )
-    for model in _models(*(entry.args for entry in entries)):
-        yield from _section(model)
+        place = f", from {address}" if address else ""
+        images = "".join(f"; `{image}`" for _, image in sorted(found.images.items()))
+        yield f"- Installs {what} {found.version}{place}{images}."
+    yield f"- Lives in the namespace `{entry.namespace}`, which enforces `{entry.pod_security}`."
+    if entry.outlives:
+        yield f"- Outside of the cluster, and not deleted with it: {entry.outlives}."
+    _, _, *table = _section(entry.args)
+    yield from table
 
 
 def _owned() -> Iterator[str]:
@@ -266,9 +323,10 @@ def _systems() -> Iterator[str]:
 
 
 def main() -> None:
-    """Writes the page."""
+    """Writes the pages."""
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")
+    ADDONS.write_text(addons_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
