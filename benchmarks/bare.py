@@ -122,6 +122,8 @@ class Bare:
             "IGNORED": ",".join(cluster.ignore_preflight),
             "KUBELET": json.dumps(kubelet),
             "KUBE_PROXY": json.dumps(kube_proxy),
+            "CONTROLLER_MANAGER": _arguments(cluster.controller_manager.extra_args),
+            "SCHEDULER": _arguments(cluster.scheduler.extra_args),
             "TOKEN": self.token,
             "CERTIFICATE_KEY": self.certificate_key,
         }
@@ -154,10 +156,16 @@ def guests(spec: Spec, accelerator: str, keys: Mapping[str, asyncssh.SSHKey]) ->
         "MEMORY": {name: str(guest["definition"]["memory_mib"]) for name, guest in told.items()},
         "CPU": {name: guest["definition"]["cpu"]["mode"] for name, guest in told.items()},
         "MAC": {name: guest["definition"]["mac"] for name, guest in told.items()},
+        "DRIVER": {name: driver(guest["definition"]["disk"]) for name, guest in told.items()},
         "GIB": {name: str(guest["disk_gib"]) for name, guest in told.items()},
         **{part: {name: each[part] for name, each in seeds.items()} for part in SEED},
     }
     return _assigned(words, maps)
+
+
+def driver(disk: Mapping[str, Any]) -> str:
+    """How a disk is reached, as virt-install is told."""
+    return ",".join(f"{key}={disk[key]}" for key in ("cache", "io", "discard") if disk[key])
 
 
 SEED = ("META_DATA", "NETWORK", "USER_DATA")
@@ -200,6 +208,11 @@ def urls(spec: Spec) -> dict[str, str]:
         for part, given in parts.items()
         for key, (url, _) in given["files"].items()
     }
+
+
+def _arguments(given: Mapping[str, object]) -> str:
+    """Flags as kubeadm's documents have them; JSON is YAML."""
+    return json.dumps([{"name": name, "value": str(value)} for name, value in given.items()])
 
 
 def _word(true: bool) -> str:

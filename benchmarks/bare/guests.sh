@@ -28,7 +28,7 @@ guest() {
   virt-install --quiet --connect qemu:///system --name "$1" --import --noautoconsole \
     --virt-type "$ACCELERATOR" --machine q35 --osinfo linux2022 --graphics none \
     --cpu "mode=${CPU[$1]}" --vcpus "${VCPUS[$1]}" --memory "${MEMORY[$1]}" \
-    --disk "$disk" --disk "$seed,format=raw,bus=virtio,readonly=on" \
+    --disk "$disk,${DRIVER[$1]}" --disk "$seed,format=raw,bus=virtio,readonly=on" \
     --network "bridge=$BRIDGE,mac=${MAC[$1]},model=virtio"
 }
 

@@ -237,6 +237,8 @@ kubernetesVersion: v$KUBERNETES
 controlPlaneEndpoint: "$ENDPOINT"
 encryptionAlgorithm: ECDSA-P256
 networking: {serviceSubnet: $SERVICES}
+controllerManager: {extraArgs: $CONTROLLER_MANAGER}
+scheduler: {extraArgs: $SCHEDULER}
 ---
 $KUBELET
 ---

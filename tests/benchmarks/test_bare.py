@@ -16,7 +16,7 @@ from support.guests import PUBLIC, guest, key_file, virtual
 from support.specs import hosts, spec
 
 from benchmarks.bare import FOLDER, Bare
-from groundplane.spec import Containerd, Mirrors, Spec
+from groundplane.spec import Component, Containerd, Mirrors, Spec, Tuning
 from groundplane.spec.guests import mac_address
 from lab import parts
 from lab.config import Lab
@@ -55,6 +55,7 @@ def made() -> Spec:
         kubelet=CONTAINERS["kubelet"],
         kube_proxy=CONTAINERS["kubeProxy"],
         ignore_preflight=CONTAINERS["ignorePreflight"],
+        scheduler=Component(extra_args={"leader-elect-lease-duration": "120s", "v": 2}),
     )
 
 
@@ -174,6 +175,11 @@ def test_documents_of_the_first(settings: Path) -> None:
     assert found["KubeletConfiguration"]["cgroupDriver"] == "cgroupfs"
     assert found["KubeProxyConfiguration"]["mode"] == "nftables"
     assert found["KubeProxyConfiguration"]["conntrack"] == {"maxPerCore": 0, "min": 0}
+    assert cluster["scheduler"]["extraArgs"] == [
+        {"name": "leader-elect-lease-duration", "value": "120s"},
+        {"name": "v", "value": "2"},
+    ]
+    assert cluster["controllerManager"]["extraArgs"] == []
     init = found["InitConfiguration"]
     assert init["localAPIEndpoint"]["advertiseAddress"] == "192.0.2.11"
     assert init["nodeRegistration"]["ignorePreflightErrors"] == CONTAINERS["ignorePreflight"]
@@ -295,7 +301,7 @@ def on_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(bare, "run", run)
     control_plane, worker = guest("cp1", memory_mib=3072), guest("w1", vcpus=4, disk_gib=12)
-    gate = {"gateway": "192.0.2.1", "dns": ["192.0.2.1"]}
+    gate = {"gateway": "192.0.2.1", "dns": ["192.0.2.1"], "disk": Tuning(cache="unsafe")}
     machines = [
         each.model_copy(update={"guest": each.guest and each.guest.model_copy(update=gate)})
         for each in (control_plane, worker)
@@ -366,7 +372,7 @@ def test_both_guests_are_as_groundplane_would_make_them(tmp_path: Path, on_guest
         assert options["--cpu"] == "mode=maximum"
         mac = mac_address("metal", guest(name))
         assert options["--network"] == f"bridge=br0,mac={mac},model=virtio"
-        assert words[words.index("--disk") + 1] == f"{pool}/{name}.qcow2"
+        assert words[words.index("--disk") + 1] == f"{pool}/{name}.qcow2,cache=unsafe,io=threads"
         assert options["--disk"].startswith(f"{pool}/{name}.iso,")
 
 
