@@ -372,7 +372,8 @@ def test_both_guests_are_as_groundplane_would_make_them(tmp_path: Path, on_guest
         assert options["--cpu"] == "mode=maximum"
         mac = mac_address("metal", guest(name))
         assert options["--network"] == f"bridge=br0,mac={mac},model=virtio"
-        assert words[words.index("--disk") + 1] == f"{pool}/{name}.qcow2,cache=unsafe,io=threads"
+        reached = "cache=unsafe,io=threads,discard=unmap"
+        assert words[words.index("--disk") + 1] == f"{pool}/{name}.qcow2,{reached}"
         assert options["--disk"].startswith(f"{pool}/{name}.iso,")
 
 
