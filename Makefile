@@ -73,7 +73,7 @@ dist: .venv  ## A release in dist/: wheel, source and bill of materials
 	$(BIN)/python release/sbom.py dist
 
 .PHONY: bench
-bench: .venv  ## Measure it, and write docs/performance.md (as root, an hour)
+bench: .venv  ## Measure it, and write docs/performance.md (as root, two hours)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: lock

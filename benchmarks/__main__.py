@@ -16,14 +16,14 @@ from lab.config import CHECKOUT
 def described() -> str:
     """The names, for --help."""
     return "\n".join(
-        f"  {name:8} {benchmark.title}: {benchmark.runs} runs, about {benchmark.minutes} min"
+        f"  {name:9} {benchmark.title}: {benchmark.runs} runs, about {benchmark.minutes} min"
         for name, benchmark in page.BENCHMARKS.items()
     )
 
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=f"\b\n{described()}\n\nThe first three make machines, which takes root.",
+    epilog=f"\b\n{described()}\n\nAll but the last two make machines, which takes root.",
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(page.BENCHMARKS)))
 @click.option("--runs", type=click.IntRange(min=1), help="How often, instead of what is usual.")

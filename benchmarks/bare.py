@@ -1,7 +1,7 @@
 """The bare cluster: kubeadm by the shell scripts in bare/, told what groundplane would be told.
 
 Versions, addresses of downloads, images and the kubelet's settings come from the same specification
-as groundplane's cluster, so that both sides do the same work.
+as groundplane's cluster, so that both sides do the same work. So does all that guests are.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import asyncssh
 
 from groundplane.clusters import data
 from groundplane.errors import GroundplaneError
+from groundplane.hosts import libvirt
+from groundplane.remote.guests import Guest, State
 from groundplane.spec import Spec
+from lab import environment, machines
 from lab.config import Lab
 from tests.e2e.harness import Process
 
@@ -36,15 +42,26 @@ class Bare:
         self.token = f"{secrets.token_hex(3)}.{secrets.token_hex(8)}"
         self.certificate_key = secrets.token_hex(32)
 
-    def run(self, verb: str, spec: Spec) -> float:
-        """`up` or `upgrade` to what the specification says. Returns its seconds.
+    def guests(self, spec: Spec, accelerator: str) -> float:
+        """The hosts of the specification, as guests that are run by this accelerator, in libvirt's
+        words. Returns the seconds until all of them let somebody in."""
+        keys = {host.name: asyncssh.generate_private_key("ssh-ed25519") for host in spec.guests}
+        addresses = {m.name: m.address for m in machines.default_machines()}
+        addresses |= {hypervisor.name: str(hypervisor.address) for hypervisor in spec.hypervisors}
+        known = {host.name: (str(host.address), public(keys[host.name])) for host in spec.guests}
+        environment.write_ssh_config(self.lab, addresses, known)
+        return self.run("guests", spec, guests(spec, accelerator, keys))
 
-        Raises GroundplaneError with the end of its log when it fails.
+    def run(self, verb: str, spec: Spec, more: str = "") -> float:
+        """A verb of cluster.sh, to what the specification says. Returns its seconds.
+
+        `more`: settings that are for this verb alone. Raises GroundplaneError with the end of its
+        log when it fails.
         """
         folder = self._folder(verb)
         settings = folder / "settings"
         settings.touch(0o600)
-        settings.write_text(self.settings(spec))
+        settings.write_text(self.settings(spec) + more)
         inside = ["nsenter", f"--net={self.lab.netns}"]
         log = folder / "log"
         began = time.monotonic()
@@ -105,6 +122,8 @@ class Bare:
             "IGNORED": ",".join(cluster.ignore_preflight),
             "KUBELET": json.dumps(kubelet),
             "KUBE_PROXY": json.dumps(kube_proxy),
+            "CONTROLLER_MANAGER": _arguments(cluster.controller_manager.extra_args),
+            "SCHEDULER": _arguments(cluster.scheduler.extra_args),
             "TOKEN": self.token,
             "CERTIFICATE_KEY": self.certificate_key,
         }
@@ -114,13 +133,71 @@ class Bare:
             "PODS": {host.name: f"{prefix}.{n}.0/24" for n, host in enumerate(spec.hosts, 1)},
             "URL": urls(spec),
         }
-        lines = [f"{name}={shlex.quote(text)}" for name, text in words.items()]
-        lines += [
-            f"CONTROL_PLANES=({shlex.join(control_planes)})",
-            f"WORKERS=({shlex.join(workers)})",
-        ]
-        lines += [f"declare -A {name}=({_entries(entries)})" for name, entries in maps.items()]
-        return "\n".join(lines) + "\n"
+        lists = {"CONTROL_PLANES": control_planes, "WORKERS": workers}
+        lines = [f"{name}=({shlex.join(entries)})\n" for name, entries in lists.items()]
+        return "".join([_assigned(words, maps), *lines])
+
+
+def guests(spec: Spec, accelerator: str, keys: Mapping[str, asyncssh.SSHKey]) -> str:
+    """What guests.sh is told, as shell assignments. `keys`: the host key of each guest."""
+    (hypervisor,) = spec.hypervisors
+    blank = Guest(hypervisor.name, State.ABSENT, own={"accelerator": accelerator})
+    told = {host.name: libvirt.machine(spec, host, blank) for host in spec.guests}
+    ((image, _),) = libvirt.pool(spec, hypervisor, None)["images"]
+    words = {
+        "HYPERVISOR": hypervisor.name,
+        "BRIDGE": str(hypervisor.bridge),
+        "IMAGE": image,
+        "ACCELERATOR": accelerator,
+    }
+    seeds = {name: seed(guest, keys[name]) for name, guest in told.items()}
+    maps = {
+        "VCPUS": {name: str(guest["definition"]["vcpus"]) for name, guest in told.items()},
+        "MEMORY": {name: str(guest["definition"]["memory_mib"]) for name, guest in told.items()},
+        "CPU": {name: guest["definition"]["cpu"]["mode"] for name, guest in told.items()},
+        "MAC": {name: guest["definition"]["mac"] for name, guest in told.items()},
+        "DRIVER": {name: driver(guest["definition"]["disk"]) for name, guest in told.items()},
+        "GIB": {name: str(guest["disk_gib"]) for name, guest in told.items()},
+        **{part: {name: each[part] for name, each in seeds.items()} for part in SEED},
+    }
+    return _assigned(words, maps)
+
+
+def driver(disk: Mapping[str, Any]) -> str:
+    """How a disk is reached, as virt-install is told."""
+    return ",".join(f"{key}={disk[key]}" for key in ("cache", "io", "discard") if disk[key])
+
+
+SEED = ("META_DATA", "NETWORK", "USER_DATA")
+
+
+def seed(guest: Mapping[str, Any], key: asyncssh.SSHKey) -> dict[str, str]:
+    """What cloud-init reads of a guest: as groundplane says it, and nothing for later."""
+    given = guest["seed"]
+    link = {
+        "match": {"macaddress": guest["definition"]["mac"]},
+        "addresses": [f"{guest['address']}/{given['prefix']}"],
+        "gateway4": given["gateway"],
+        "nameservers": {"addresses": given["dns"]},
+        **dict.fromkeys(("accept-ra", "dhcp4", "dhcp6"), False),
+    }
+    pair = {"private": key.export_private_key().decode(), "public": public(key)}
+    user = {
+        "disable_root": False,
+        "manage_etc_hosts": "localhost",
+        "ssh_keys": {f"ed25519_{half}": text for half, text in pair.items()},
+        "users": [{"name": given["user"], "ssh_authorized_keys": given["keys"]}],
+    }
+    return {  # JSON is YAML
+        "META_DATA": json.dumps({"instance-id": guest["name"], "local-hostname": guest["name"]}),
+        "NETWORK": json.dumps({"version": 2, "ethernets": {"nic0": link}}),
+        "USER_DATA": f"#cloud-config\n{json.dumps(user)}",
+    }
+
+
+def public(key: asyncssh.SSHKey) -> str:
+    """The public half: type and base64."""
+    return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 
 def urls(spec: Spec) -> dict[str, str]:
@@ -133,8 +210,20 @@ def urls(spec: Spec) -> dict[str, str]:
     }
 
 
+def _arguments(given: Mapping[str, object]) -> str:
+    """Flags as kubeadm's documents have them; JSON is YAML."""
+    return json.dumps([{"name": name, "value": str(value)} for name, value in given.items()])
+
+
 def _word(true: bool) -> str:
     return "true" if true else "false"
+
+
+def _assigned(words: Mapping[str, str], maps: Mapping[str, Mapping[str, str]]) -> str:
+    """As shell assignments."""
+    lines = [f"{name}={shlex.quote(text)}" for name, text in words.items()]
+    lines += [f"declare -A {name}=({_entries(entries)})" for name, entries in maps.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _entries(entries: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from benchmarks.measured import Samples, ratios, summary
 
 if TYPE_CHECKING:
     from benchmarks.ground import Ground
+    from benchmarks.hypervisor import Hypervisor
 
 
 @dataclass
@@ -35,6 +36,13 @@ class Session:
         from benchmarks.ground import opened
 
         return self.ends.enter_context(opened(self.say, self.keep))
+
+    @cached_property
+    def hypervisor(self) -> Hypervisor:
+        """A machine of this lab that runs guests, shared likewise."""
+        from benchmarks.hypervisor import opened
+
+        return self.ends.enter_context(opened(self.ground))
 
 
 @dataclass(frozen=True)

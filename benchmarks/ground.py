@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks.bare import Bare
@@ -36,9 +36,14 @@ class Ground:
 
     def fresh(self) -> None:
         """Blank machines, switched on. The mirror serves, and has all parts."""
-        self.standing = ""
+        self.clear()
         self.say("  blank machines")
-        self.stack.fresh(*ALL)
+        self.stack.boot(*ALL)
+
+    def clear(self) -> None:
+        """No machine is left, also of others in this lab: who is measured is alone."""
+        self.standing = ""
+        self.stack.fresh()
 
     def wanted(self, version: str) -> Spec:
         """The stack's file with this version, as a specification: both sides are told by it."""
@@ -50,7 +55,7 @@ class Ground:
         self.fresh()
         self.wanted(version)
         took = self.stack.up(timeout=SECONDS).seconds
-        self._ready(version)
+        ready(self.stack, ALL, version)
         self.standing = version
         self.say(f"  groundplane, {version} on blank machines: {took:.1f} s")
         return took
@@ -60,7 +65,7 @@ class Ground:
         self.wanted(version)
         self.standing = ""
         took = self.stack.up(timeout=SECONDS).seconds
-        self._ready(version)
+        ready(self.stack, ALL, version)
         self.standing = version
         self.say(f"  groundplane, upgrade to {version}: {took:.1f} s")
         return took
@@ -78,22 +83,23 @@ class Ground:
         self.say(f"  bare, {version} on blank machines: {took:.1f} s")
         return bare, took
 
-    def _ready(self, version: str) -> None:
-        """A time counts only when what took it is there."""
-        found = {
-            node["metadata"]["name"]: (
-                next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready"),
-                node["status"]["nodeInfo"]["kubeletVersion"],
-            )
-            for node in self.stack.get("nodes")
-        }
-        if found != dict.fromkeys(ALL, ("True", f"v{version}")):
-            raise GroundplaneError(
-                self.stack.name,
-                f"`pulumi up` ended, and its nodes are {found}",
-                f"All of {', '.join(ALL)} must be Ready with v{version}, or its time says nothing",
-                f"See the logs in {self.stack.logs}.",
-            )
+
+def ready(stack: Stack, names: Sequence[str], version: str) -> None:
+    """A time counts only when what took it is there. GroundplaneError where it is not."""
+    found = {
+        node["metadata"]["name"]: (
+            next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready"),
+            node["status"]["nodeInfo"]["kubeletVersion"],
+        )
+        for node in stack.get("nodes")
+    }
+    if found != dict.fromkeys(names, ("True", f"v{version}")):
+        raise GroundplaneError(
+            stack.name,
+            f"`pulumi up` ended, and its nodes are {found}",
+            f"All of {', '.join(names)} must be Ready with v{version}, or its time says nothing",
+            f"See the logs in {stack.logs}.",
+        )
 
 
 @contextmanager

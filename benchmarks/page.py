@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import again, imports, scale, up, upgrade
+from benchmarks import again, guests, imports, scale, up, up_guests, upgrade
 from benchmarks.benchmark import Benchmark, table
 from lab.config import CHECKOUT
 
@@ -15,6 +15,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "up": up.BENCHMARK,
     "again": again.BENCHMARK,
     "upgrade": upgrade.BENCHMARK,
+    "guests": guests.BENCHMARK,
+    "up-guests": up_guests.BENCHMARK,
     "scale": scale.BENCHMARK,
     "imports": imports.BENCHMARK,
 }
@@ -29,8 +31,8 @@ gives the median, the least and the most. Two sides run in turn, and a ratio is 
 the run beside it.
 
 The machines are the [lab's](../README.md#see-it-on-one-computer): five systemd containers that
-share one computer's processors, disk and kernel with the mirror and the engine. Servers of your own
-are quicker, and may spend their time elsewhere.
+share one computer's processors, disk and kernel with the mirror and the engine, or one that runs
+guests. Servers of your own are quicker, and may spend their time elsewhere.
 
 ```sh
 make bench

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cluster.sh SETTINGS up|upgrade: the same cluster by kubeadm alone, for a lower bound of the time.
+# cluster.sh SETTINGS guests|installed|up|upgrade: the same by kubeadm alone, for a lower bound.
 #
 # What can be done side by side is; nothing is looked at before, checked after or tried again.
 # SETTINGS is a file of shell assignments, made by bare.py. What hosts say goes to its folder.
@@ -13,13 +13,14 @@ first=${CONTROL_PLANES[0]}
 # Whatever ends this, nobody goes on behind it.
 trap 'jobs -p | xargs -r kill 2>/dev/null || true' EXIT
 
-# on HOST VERB [WORD...]: one verb of host.sh, over SSH.
+# on HOST VERB [WORD...]: one verb of host.sh, or of guests.sh on a hypervisor, over SSH.
 on() {
-  local host=$1 log
+  local host=$1 script=host.sh log
+  [ "$host" != "${HYPERVISOR:-}" ] || script=guests.sh
   shift
   log=$(dirname "$settings")/$host-$1.log
   # A command on the host must not read on in the script, so it gets an input of its own.
-  { cat "$settings" "$here/host.sh" && echo "$* </dev/null"; } |
+  { cat "$settings" "$here/$script" && echo "$* </dev/null"; } |
     timeout --foreground 900 ssh -F "$SSH_CONFIG" "$host" bash -s >>"$log" 2>&1 || {
     echo "$host: $*: failed, or did not end within 900 s. The end of $log:" >&2
     tail -n 20 "$log" >&2
@@ -32,6 +33,38 @@ on() {
 all() {
   local job
   for job in "$@"; do wait "$job"; done
+}
+
+guests() {
+  local host answering=()
+  on "$HYPERVISOR" guests
+  for host in "${!ADDRESS[@]}"; do
+    answers "$host" &
+    answering+=($!)
+  done
+  all "${answering[@]}"
+}
+
+# answers HOST: it lets somebody in.
+answers() {
+  local end=$((SECONDS + 900))
+  until timeout 60 ssh -F "$SSH_CONFIG" -o ConnectTimeout=10 "$1" true </dev/null >/dev/null 2>&1; do
+    ((SECONDS < end)) || {
+      echo "$1: did not answer within 900 s" >&2
+      return 1
+    }
+    sleep 0.2
+  done
+  printf '%(%T)T %s: answers\n' -1 "$1"
+}
+
+installed() {
+  local host installing=()
+  for host in "${!ADDRESS[@]}"; do
+    on "$host" installed &
+    installing+=($!)
+  done
+  all "${installing[@]}"
 }
 
 up() {
@@ -74,7 +107,7 @@ upgrade() {
 }
 
 case $2 in
-  up | upgrade) "$2" ;;
+  guests | installed | up | upgrade) "$2" ;;
   *)
     sed -n '2p' "$0" >&2
     exit 2

@@ -10,27 +10,42 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 is_control_plane() { [[ " ${CONTROL_PLANES[*]} " == *" $SELF "* ]]; }
 
+# ---- a guest ---------------------------------------------------------------------------------
+
+# cloud-init has ended, which it says by this file. To ask itself would be one more Python.
+installed() { until [ -e /run/cloud-init/result.json ]; do sleep 0.2; done; }
+
 # ---- from blank to ready for kubeadm ---------------------------------------------------------
 
 prepare() {
   sysctl -qw net.ipv4.ip_forward=1
-  fetch kubeadm kubelet kubectl runc
-  put kubeadm kubelet kubectl runc
-  mkdir -p /opt/cni/bin /etc/cni/net.d /etc/containerd/certs.d/registry.k8s.io
-  curl -sSf "${URL[containerd]}" | tar -xz -C /usr/local
-  curl -sSf "${URL[cni-plugins]}" | tar -xz -C /opt/cni/bin
-  containerd_config >/etc/containerd/config.toml
-  registry >/etc/containerd/certs.d/registry.k8s.io/hosts.toml
+  mkdir -p /etc/cni/net.d
   pod_network >/etc/cni/net.d/10-bare.conflist
   pod_routes
-  service bare-containerd -p Delegate=yes -p KillMode=process -p LimitNOFILE=1048576 \
-    -p TasksMax=infinity /usr/local/bin/containerd
+  runtime
   # A file, since kubeadm starts it by its name.
   kubelet_unit >/etc/systemd/system/kubelet.service
   systemctl daemon-reload
   systemctl -q enable kubelet
   ! is_control_plane || endpoint
   images
+}
+
+# An image may have all parts in it and a runtime that is set up, as that of the lab's guests.
+runtime() {
+  if command -v containerd >/dev/null; then systemctl start containerd; else parts; fi
+}
+
+parts() {
+  fetch kubeadm kubelet kubectl runc
+  put kubeadm kubelet kubectl runc
+  mkdir -p /opt/cni/bin /etc/containerd/certs.d/registry.k8s.io
+  curl -sSf "${URL[containerd]}" | tar -xz -C /usr/local
+  curl -sSf "${URL[cni-plugins]}" | tar -xz -C /opt/cni/bin
+  containerd_config >/etc/containerd/config.toml
+  registry >/etc/containerd/certs.d/registry.k8s.io/hosts.toml
+  service bare-containerd -p Delegate=yes -p KillMode=process -p LimitNOFILE=1048576 \
+    -p TasksMax=infinity /usr/local/bin/containerd
 }
 
 # fetch NAME...: beside the program that runs, if one does.
@@ -168,6 +183,7 @@ images() {
   local image
   for image in $(kubeadm config images list --kubernetes-version "v$KUBERNETES"); do
     is_control_plane || [[ $image =~ /(kube-proxy|pause): ]] || continue
+    [ -z "$(ctr -n k8s.io images ls -q "name==$image")" ] || continue
     ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d "$image" >/dev/null
   done
 }
@@ -184,12 +200,20 @@ join() {
   kubeadm join --config /root/kubeadm.yaml
 }
 
+# One call that watches: many would take an emulated processor from those that they wait for.
 ready() {
-  until [ "$(kubectl get nodes --no-headers | grep -cw Ready)" = "${#ADDRESS[@]}" ]; do sleep 0.2; done
+  until kubectl wait --for=condition=Ready --timeout=900s node "${!ADDRESS[@]}"; do sleep 0.2; done
 }
 
+# What kubeadm itself waits for is enough on real processors; here each verb is bounded as a whole.
 registration() {
   cat <<YAML
+timeouts:
+  controlPlaneComponentHealthCheck: 15m0s
+  discovery: 15m0s
+  kubeletHealthCheck: 15m0s
+  kubernetesAPICall: 15m0s
+  tlsBootstrap: 15m0s
 nodeRegistration:
   criSocket: unix:///run/containerd/containerd.sock
   imagePullPolicy: IfNotPresent
@@ -213,6 +237,8 @@ kubernetesVersion: v$KUBERNETES
 controlPlaneEndpoint: "$ENDPOINT"
 encryptionAlgorithm: ECDSA-P256
 networking: {serviceSubnet: $SERVICES}
+controllerManager: {extraArgs: $CONTROLLER_MANAGER}
+scheduler: {extraArgs: $SCHEDULER}
 ---
 $KUBELET
 ---

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 import yaml
+from support.guests import PUBLIC, guest, key_file, virtual
 from support.specs import hosts, spec
 
 from benchmarks.bare import FOLDER, Bare
-from groundplane.spec import Containerd, Mirrors, Spec
+from groundplane.spec import Component, Containerd, Mirrors, Spec, Tuning
+from groundplane.spec.guests import mac_address
 from lab import parts
 from lab.config import Lab
 from lab.stack import CONTAINERS, MIRROR
@@ -34,20 +38,24 @@ case "$host $verb" in
   cp*prepare) await "begin w2 join"; sleep 0.2 ;;
   *prepare) await "begin cp1 found" ;;
   w*join) for name in cp3 w1 w2; do await "begin $name join"; done ;;
-  *fetch*) for name in cp1 cp2 cp3 w1 w2; do await "begin $name fetch"; done ;;
+  *fetch* | *installed) for name in cp1 cp2 cp3 w1 w2; do await "begin $name ${verb%% *}"; done ;;
 esac
 note end
 """
 
 
+MIRRORS = Mirrors(downloads=f"{MIRROR}:8080", images={"registry.k8s.io": f"{MIRROR}:5000"})
+
+
 def made() -> Spec:
     return spec(
         hosts(),
-        mirrors=Mirrors(downloads=f"{MIRROR}:8080", images={"registry.k8s.io": f"{MIRROR}:5000"}),
+        mirrors=MIRRORS,
         containerd=Containerd(restrict_oom_score_adj=True),
         kubelet=CONTAINERS["kubelet"],
         kube_proxy=CONTAINERS["kubeProxy"],
         ignore_preflight=CONTAINERS["ignorePreflight"],
+        scheduler=Component(extra_args={"leader-elect-lease-duration": "120s", "v": 2}),
     )
 
 
@@ -64,19 +72,11 @@ def settings(tmp_path: Path) -> Path:
 def journal(
     tmp_path: Path, settings: Path, verb: str, fails: str = "-"
 ) -> tuple[int, str, list[str]]:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "ssh").write_text(SSH)
-    (tmp_path / "bin" / "ssh").chmod(0o755)
     noted = tmp_path / "journal"
     noted.touch()
     done = subprocess.run(
         ["bash", FOLDER / "cluster.sh", settings, verb],
-        env={
-            **os.environ,
-            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
-            "JOURNAL": str(noted),
-            "FAILS": fails,
-        },
+        env={**in_place_of(tmp_path, ssh=SSH), "JOURNAL": str(noted), "FAILS": fails},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -84,6 +84,16 @@ def journal(
         check=False,
     )
     return done.returncode, done.stdout, noted.read_text().splitlines()
+
+
+def in_place_of(folder: Path, **programs: str) -> dict[str, str]:
+    """The environment of a process that finds these scripts under the names of programs."""
+    for name, script in programs.items():
+        path = folder / "bin" / name.replace("_", "-")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script)
+        path.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
 
 
 def before(lines: Sequence[str], *wanted: str) -> None:
@@ -165,6 +175,11 @@ def test_documents_of_the_first(settings: Path) -> None:
     assert found["KubeletConfiguration"]["cgroupDriver"] == "cgroupfs"
     assert found["KubeProxyConfiguration"]["mode"] == "nftables"
     assert found["KubeProxyConfiguration"]["conntrack"] == {"maxPerCore": 0, "min": 0}
+    assert cluster["scheduler"]["extraArgs"] == [
+        {"name": "leader-elect-lease-duration", "value": "120s"},
+        {"name": "v", "value": "2"},
+    ]
+    assert cluster["controllerManager"]["extraArgs"] == []
     init = found["InitConfiguration"]
     assert init["localAPIEndpoint"]["advertiseAddress"] == "192.0.2.11"
     assert init["nodeRegistration"]["ignorePreflightErrors"] == CONTAINERS["ignorePreflight"]
@@ -225,3 +240,160 @@ def test_parts_come_from_the_mirror(settings: Path) -> None:
     urls = printed(settings, "w1", 'printf "%s\\n" "${!URL[@]}" "${URL[@]}"').split()
     assert {"kubeadm", "kubelet", "kubectl", "containerd", "runc", "cni-plugins"} == set(urls[:6])
     assert all(url.startswith(f"{MIRROR}:8080/") for url in urls[6:])
+
+
+STUBS = """
+kubeadm() { echo registry.k8s.io/pause:3.10; }
+systemctl() { echo "$@"; }
+parts() { echo all parts; }
+ctr() { case $4 in ls) echo "$IN_STORE" ;; *) echo pulled >&3; esac; }
+"""
+THERE = {
+    "a blank host": ("IN_STORE=''", "all parts\npulled\n"),
+    "an image with all of it": (
+        "IN_STORE=registry.k8s.io/pause:3.10; containerd() { :; }",
+        "start containerd\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", THERE)
+def test_what_an_image_has_is_not_fetched(settings: Path, case: str) -> None:
+    there, said = THERE[case]
+    # What ctr says of a pull is nobody's to read.
+    assert printed(settings, "w1", f"exec 3>&1; {STUBS}{there}; runtime; images") == said
+
+
+# ---- guests ------------------------------------------------------------------------------------
+
+# Notes what the hypervisor is told, and lets in who asks a guest for the second time.
+DOOR = """\
+#!/bin/bash
+case "$*" in
+  *" hv1 bash -s") tail -n 1 >>"$JOURNAL" ;;
+  *" true")
+    host=${*: -2:1}
+    echo "$host" >>"$JOURNAL"
+    [ "$(grep -c "^$host$" "$JOURNAL")" -gt 1 ] ;;
+esac
+"""
+# Its words, a line for each call.
+NOTES = '#!/bin/bash\nprintf "%s\\t" "$(basename "$0")" "$@" >>"$JOURNAL"; echo >>"$JOURNAL"\n'
+# What would be on the seed, kept.
+SEEDS = '#!/bin/bash\ncp -r "${@: -1}" "$KEPT/$(basename "$3")"\n'
+
+
+@pytest.fixture
+def on_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The settings of `guests`, as they are given to cluster.sh."""
+    monkeypatch.chdir(tmp_path)
+    key_file(tmp_path)
+    given: list[str] = []
+    bare = Bare(Lab("bench", tmp_path / "lab"))
+    (tmp_path / "lab" / "ssh").mkdir(parents=True)
+
+    def run(verb: str, made: Spec, more: str = "") -> float:
+        assert verb == "guests"
+        # What is there for one verb only must not be told to every host.
+        assert "PRIVATE KEY" not in bare.settings(made)
+        given.append(bare.settings(made) + more)
+        return 1.5
+
+    monkeypatch.setattr(bare, "run", run)
+    control_plane, worker = guest("cp1", memory_mib=3072), guest("w1", vcpus=4, disk_gib=12)
+    gate = {"gateway": "192.0.2.1", "dns": ["192.0.2.1"], "disk": Tuning(cache="unsafe")}
+    machines = [
+        each.model_copy(update={"guest": each.guest and each.guest.model_copy(update=gate)})
+        for each in (control_plane, worker)
+    ]
+    assert bare.guests(virtual(*machines, mirrors=MIRRORS), "qemu") == 1.5
+    path = tmp_path / "settings"
+    path.write_text(given[0])
+    return path
+
+
+def made_guests(tmp_path: Path, settings: Path) -> tuple[list[list[str]], Path]:
+    """What guests.sh runs, and the folder with the seeds' files."""
+    journal = tmp_path / "journal"
+    programs = dict.fromkeys(("curl", "virsh", "qemu_img", "virt_install"), NOTES)
+    env = in_place_of(tmp_path, genisoimage=SEEDS, **programs)
+    done = subprocess.run(
+        ["bash", "-s"],
+        input=f"{settings.read_text()}{(FOLDER / 'guests.sh').read_text()}guests </dev/null\n",
+        env={**env, "JOURNAL": str(journal), "KEPT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.split("\t")[:-1] for line in journal.read_text().splitlines()], tmp_path
+
+
+def test_guests_are_awaited_once_they_were_made(tmp_path: Path, on_guests: Path) -> None:
+    journal = tmp_path / "journal"
+    done = subprocess.run(
+        ["bash", FOLDER / "cluster.sh", on_guests, "guests"],
+        env={**in_place_of(tmp_path, ssh=DOOR), "JOURNAL": str(journal)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *asked = journal.read_text().splitlines()
+    assert first == "guests </dev/null"
+    assert sorted(asked) == ["cp1", "cp1", "w1", "w1"]
+    assert "cp1: answers" in done.stdout and "w1: answers" in done.stdout
+
+
+def test_all_guests_are_awaited_side_by_side(tmp_path: Path, settings: Path) -> None:
+    status, text, lines = journal(tmp_path, settings, "installed")
+    assert status == 0, text
+    assert sorted(lines[:5]) == [
+        f"begin {host} installed" for host in ("cp1", "cp2", "cp3", "w1", "w2")
+    ]
+
+
+def test_both_guests_are_as_groundplane_would_make_them(tmp_path: Path, on_guests: Path) -> None:
+    calls, _ = made_guests(tmp_path, on_guests)
+    assert [call[0] for call in calls[:2]] == ["curl", "virsh"]
+    assert calls[0][-1].startswith(f"{MIRROR}:8080/")
+    told = {call[call.index("--name") + 1]: call for call in calls if call[0] == "virt-install"}
+    disks = {call[-2]: call[-1] for call in calls if call[0] == "qemu-img"}
+    pool = "/var/lib/libvirt/images"
+    assert disks == {f"{pool}/cp1.qcow2": "20G", f"{pool}/w1.qcow2": "12G"}
+    for name, vcpus, memory in (("cp1", "2", "3072"), ("w1", "4", "4096")):
+        words = told[name]
+        options = dict(pairwise(words))
+        assert options["--vcpus"] == vcpus
+        assert options["--memory"] == memory
+        assert options["--virt-type"] == "qemu"
+        assert options["--cpu"] == "mode=maximum"
+        mac = mac_address("metal", guest(name))
+        assert options["--network"] == f"bridge=br0,mac={mac},model=virtio"
+        reached = "cache=unsafe,io=threads,discard=unmap"
+        assert words[words.index("--disk") + 1] == f"{pool}/{name}.qcow2,{reached}"
+        assert options["--disk"].startswith(f"{pool}/{name}.iso,")
+
+
+def test_a_guest_is_known_by_the_key_in_its_seed(tmp_path: Path, on_guests: Path) -> None:
+    _, seeds = made_guests(tmp_path, on_guests)
+    known = (tmp_path / "lab/ssh/known_guests").read_text().splitlines()
+    for name, address in (("cp1", "192.0.2.61"), ("w1", "192.0.2.71")):
+        user, meta, network = (
+            yaml.safe_load((seeds / f"{name}.iso" / part).read_text())
+            for part in ("user-data", "meta-data", "network-config")
+        )
+        key = asyncssh.import_private_key(user["ssh_keys"]["ed25519_private"])
+        assert f"{address} {user['ssh_keys']['ed25519_public']}" in known
+        assert (
+            key.convert_to_public()
+            .export_public_key("openssh")
+            .decode()
+            .startswith(user["ssh_keys"]["ed25519_public"])
+        )
+        assert user["users"] == [{"name": "root", "ssh_authorized_keys": [PUBLIC]}]
+        assert meta["local-hostname"] == name
+        assert network["ethernets"]["nic0"]["addresses"] == [f"{address}/24"]
+        assert network["ethernets"]["nic0"]["gateway4"] == "192.0.2.1"

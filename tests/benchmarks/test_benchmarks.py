@@ -29,6 +29,18 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "look": [0.5, 0.25],
         "import": [0.25, 0.25],
     },
+    "guests": {
+        "accelerator": "emulation (TCG)",
+        "groundplane": [150.0, 200.0],
+        "answer": [120.0, 100.0],
+        "installed": [150.0, 160.0],
+    },
+    "up-guests": {
+        "accelerator": "KVM",
+        "kubernetes": "1.36.3",
+        "groundplane": [99.0],
+        "bare": [90.0],
+    },
     "upgrade": {"from": "1.35.4", "to": "1.36.3", "groundplane": PROBED, "bare": PROBED},
     "scale": {
         "registration": {"10": [0.2, 0.1], "100": [1.0, 2.0]},
@@ -184,6 +196,11 @@ def test_every_benchmark_has_its_section() -> None:
         assert f"## {benchmark.title}\n" in text
     assert "Not measured yet" not in text
     assert "| **ratio** | 1.20 | 1.00 to 1.30 | 3 |" in text
+    assert "Guests were run by emulation (TCG)." in text
+    assert "| **ratio** | 1.62 | 1.25 to 2.00 | 2 |" in text
+    assert "| **ratio** | 1.12 | 1.00 to 1.25 | 2 |" in text
+    assert "Guests were run by\nKVM." in text
+    assert "| **ratio** | 1.10 |  | 1 |" in text
     assert "| `pulumi up` of groundplane | 6,200 | 2 | 1.3 s |" in text
     assert "| **per host, ratio** |  | 1.25 | 0.50 to 2.00 | 2 | 1.10 | 0.90 |" in text
     assert f"| `{'from groundplane import Platform, from_pulumi_config'}` | 0.300 s |" in text
@@ -272,4 +289,4 @@ def test_help_names_each() -> None:
 def test_a_name_that_is_none() -> None:
     done = CliRunner().invoke(command.cli, ["down"])
     assert done.exit_code == 2
-    assert "'up', 'again', 'upgrade', 'scale', 'imports'" in done.output
+    assert "'up', 'again', 'upgrade', 'guests', 'up-guests', 'scale', 'imports'" in done.output
