@@ -26,9 +26,11 @@ class Part(BaseModel):
     """One thing that is downloaded: where its files are, and what they must be."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    default: str
-    files: dict[str, str]
-    sha256: dict[str, dict[str, dict[str, Sha256]]]
+    default: str | None = None
+    """None where no version is known yet, or where one is asked for always."""
+    files: dict[str, str | dict[str, str]]
+    """URLs; by architecture where {arch} does not say how they differ."""
+    sha256: dict[str, dict[str, dict[str, Sha256]]] = {}
 
 
 class GuestImage(BaseModel):
@@ -120,7 +122,12 @@ class Catalogue:
 
     def default(self, part: str) -> str:
         """The version that is taken when none is asked for."""
-        return self._part(part).default
+        found = self._part(part).default
+        if found is None:
+            raise CatalogueError(
+                self.place, f"no default version of {part}", "", "Name one, and its digests."
+            )
+        return found
 
     def knows(self, part: str, version: str, arch: str) -> bool:
         """Whether all files of this version are known for this architecture."""
@@ -144,7 +151,9 @@ class Catalogue:
                 "Nothing is installed whose digest is not known",
                 f"{known} Others can be added by a catalogue of the stack's own.",
             )
-        return File(found.files[key].format(version=version, arch=arch), digest)
+        url = found.files[key]
+        template = url if isinstance(url, str) else url[arch]
+        return File(template.format(version=version, arch=arch), digest)
 
     def files(self, part: str, version: str, arch: str) -> dict[str, File]:
         """All files of a part, by key."""

@@ -2,8 +2,9 @@
 
 import pulumi
 
-from groundplane.clusters.kubeadm import KubeadmCluster
+from groundplane.clusters.shared import KubernetesCluster
 from groundplane.hosts import HostSource
+from groundplane.registry import distribution_of
 from groundplane.spec import Spec
 from groundplane.survey import sources
 
@@ -15,7 +16,7 @@ class Platform(pulumi.ComponentResource):
 
     hosts: list[HostSource]
     """What makes those of the stack's hosts that are guests."""
-    cluster: KubeadmCluster
+    cluster: KubernetesCluster
     """The cluster on the stack's hosts."""
     host_keys: dict[str, pulumi.Input[str]]
     """The public SSH host keys of those hosts that are guests, by name: nobody knew them before."""
@@ -25,7 +26,7 @@ class Platform(pulumi.ComponentResource):
         own = pulumi.ResourceOptions(parent=self)
         cluster = spec.cluster.name
         self.hosts = [source(cluster, spec, own) for source in sources(spec)]
-        self.cluster = KubeadmCluster(cluster, spec, own, self.hosts)
+        self.cluster = distribution_of(spec.cluster.distribution)(cluster, spec, own, self.hosts)
         made = [guest for source in self.hosts for guest in source.hosts.values()]
         self.host_keys = {guest.name: guest.host_key for guest in made}
         self.register_outputs({"endpoint": self.cluster.endpoint})

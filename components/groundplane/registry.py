@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from groundplane.errors import GroundplaneError
 
@@ -61,6 +61,18 @@ def host_source_of(name: str) -> type:
     """The source of hosts of this name."""
     import_module(f"groundplane.hosts.{name}")
     return HOST_SOURCES[name]
+
+
+def distributions() -> list[str]:
+    """The names of all distributions."""
+    discover()
+    return sorted(DISTRIBUTIONS)
+
+
+def distribution_of(name: str) -> Any:
+    """The distribution of this name: the class of its clusters."""
+    import_module(f"groundplane.clusters.{name}")
+    return DISTRIBUTIONS[name]
 
 
 def discover() -> None:
