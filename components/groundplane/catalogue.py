@@ -27,7 +27,7 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     default: str | None = None
-    """None where no version is known yet, or where one is asked for always."""
+    """None where one is always asked for."""
     files: dict[str, str | dict[str, str]]
     """URLs; by architecture where {arch} does not say how they differ."""
     sha256: dict[str, dict[str, dict[str, Sha256]]] = {}
@@ -106,8 +106,8 @@ class Catalogue:
             ) from None
 
     def parts(self) -> list[str]:
-        """The names of all parts."""
-        return sorted(self._data.parts)
+        """The names of all parts of which a version is known."""
+        return sorted(name for name, part in self._data.parts.items() if part.sha256)
 
     def _part(self, part: str) -> Part:
         if part not in self._data.parts:
