@@ -454,6 +454,8 @@ def versions(cluster: Cluster, catalogue: Catalogue) -> Iterator[Problem]:
     for where, part, version in wanted:
         if part == made_by and minor(version) not in KUBERNETES_MINORS:
             continue
+        if part == made_by and ("+" in version) != (made_by == "k3s"):
+            continue
         try:
             if version not in catalogue.versions(part):
                 known = ", ".join(catalogue.versions(part)) or "none"
