@@ -15,6 +15,8 @@ from support.host import Done, Host
 from support.specs import K3S_VERSIONS, SECRET, of, on_the_wire
 
 from groundplane.clusters import data as program
+from groundplane.remote.facts import parse
+from groundplane.remote.observation import Expect, parameters
 from groundplane.spec import ApiServer, Audit, Kubernetes, Spec
 
 OLD, NEW = K3S_VERSIONS
@@ -382,3 +384,29 @@ def test_a_reset_knows_what_the_host_was_prepared_for(joiner: Host) -> None:
 
 def test_the_secret_of_the_tests_is_one(founder: Host) -> None:
     assert len(bytes.fromhex(identity(founder)["identity"][program.SECRET])) == len(SECRET) // 2
+
+
+# ---- the look --------------------------------------------------------------------------------
+
+
+def test_what_a_look_at_it_tells(joiner: Host) -> None:
+    script = (joiner.scripts / "observe.sh").read_text()
+    done = joiner.execute("bash", "-s", stdin=parameters(Expect("metal"), "cp2") + script)
+    assert done.err == ""
+    seen = parse("cp2", done.out, 0, 0)
+    assert seen.record is not None
+    assert seen.record["immutable"]["distribution"] == "k3s"
+    assert "/var/lib/rancher/k3s/server/db/etcd/member" in seen.cluster_data
+    assert seen.encryption == 1
+    paths = {certificate.path for certificate in seen.certificates}
+    assert {f"{TLS}/server-ca.crt", f"{TLS}/etcd/server-client.crt", f"{OURS}/admin.crt"} <= paths
+    # It is asked by its own credentials; here nobody answers.
+    assert seen.etcd is not None
+    assert not seen.etcd.healthy
+
+
+def test_somebody_elses_shows(host: Host) -> None:
+    host.write("/var/lib/rancher/k3s/server/token", "")
+    script = (host.scripts / "observe.sh").read_text()
+    done = host.execute("bash", "-s", stdin=parameters(Expect("metal"), "cp2") + script)
+    assert "/var/lib/rancher/k3s" in parse("cp2", done.out, 0, 0).cluster_data

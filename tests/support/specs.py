@@ -41,18 +41,17 @@ def host(name: str, address: str, role: str, **fields: Any) -> Host:
 
 # Of K3s, of which the product's catalogue holds no version: digests that no file has.
 K3S_VERSIONS = ("1.35.8+k3s1", "1.36.4+k3s1")
-K3S_CATALOGUE = product().merge(
-    {
-        "parts": {
-            "k3s": {
-                "sha256": {
-                    version: {"amd64": dict.fromkeys(("binary", "images"), "0" * 64)}
-                    for version in K3S_VERSIONS
-                }
+K3S_DIGESTS = {
+    "parts": {
+        "k3s": {
+            "sha256": {
+                version: {"amd64": dict.fromkeys(("binary", "images"), "0" * 64)}
+                for version in K3S_VERSIONS
             }
         }
     }
-)
+}
+K3S_CATALOGUE = product().merge(K3S_DIGESTS)
 DISTRIBUTIONS = ("kubeadm", "k3s")
 
 

@@ -47,6 +47,10 @@ if [[ $distribution == k3s ]]; then
   traces=("$pki"/server-ca.{crt,key} "$etcd_data" /var/lib/rancher/k3s/agent/kubelet.kubeconfig)
   own_certificates=(/var/lib/rancher/k3s/agent/{client,serving}-kubelet.crt
     /etc/rancher/k3s/groundplane/*.crt)
+  # etcd has the loopback address of the node's family.
+  [[ -r /etc/rancher/k3s/config.yaml &&
+    $(< /etc/rancher/k3s/config.yaml) =~ \"advertise-address\":\"[^\"]*: ]] &&
+    etcd_http="https://[::1]:2382"
 fi
 encryption=${ENCRYPTION:-$encryption}
 # A file this large or larger is hashed only if its inode changed since its facts were written:

@@ -480,7 +480,7 @@ record_facts() {
 # ---- etcd ------------------------------------------------------------------------------------
 
 # etcd_here: this host's own member.
-etcd_here() { echo https://127.0.0.1:2379; }
+etcd_here() { etcd_url "$(jq -r '."advertise-address"' "$CONFIG")"; }
 
 # etcd_stop ASIDE and etcd_start ASIDE: of this host's member, which is a part of K3s.
 etcd_stop() { stop_node; }
@@ -517,13 +517,17 @@ distribution_stop() {
 
 # With no kubelet left that could do it: their shims are asked by nobody any more.
 stop_pods_of_k3s() {
-  local pid
+  local pid name
   for pid in $(pgrep -f "^$K3S/data/[^/]*/bin/containerd-shim" || true); do
     # All of a pod's processes are below its shim.
     kill_tree "$pid"
   done
-  awk '$2 ~ "^/run/(k3s|netns/cni)" || $2 ~ "^/var/lib/rancher/k3s" { print $2 }' /proc/mounts |
+  awk '$2 ~ "^/run/k3s" || $2 ~ "^/var/lib/rancher/k3s" { print $2 }' /proc/mounts |
     sort -r | xargs -r umount -l
+  # With a pod's network its ends on this host go, too.
+  for name in $(ip netns list 2>/dev/null | awk '/^cni-/ { print $1 }'); do
+    ip netns delete "$name" 2>/dev/null || true
+  done
 }
 
 kill_tree() {
