@@ -269,8 +269,8 @@ def test_what_a_change_disturbs(made: dict[str, Host]) -> None:
 
 
 DRIFT = {
-    "its configuration": ("echo >>$CONFIG", ["settings"]),
-    "its unit": ("echo >>$UNIT", ["settings"]),
+    "its configuration": ("echo >>$K3S_CONFIG", ["settings"]),
+    "its unit": ("echo >>$K3S_UNIT", ["settings"]),
     "the kubelet's settings": ("echo >>$KUBELET_SETTINGS", ["settings"]),
     "the runtime's": ("echo >>$CONTAINERD_SETTINGS", ["settings"]),
     "it has stopped": ("systemctl stop k3s", ["settings"]),

@@ -20,10 +20,10 @@ readonly IDENTITY=(server-ca.crt server-ca.key client-ca.crt client-ca.key reque
   request-header-ca.key service.key etcd/server-ca.crt etcd/server-ca.key etcd/peer-ca.crt
   etcd/peer-ca.key groundplane.key)
 
-readonly CONFIG=/etc/rancher/k3s/config.yaml
+readonly K3S_CONFIG=/etc/rancher/k3s/config.yaml
 readonly KUBELET_SETTINGS=$K3S/agent/etc/kubelet.conf.d/90-groundplane.conf
 readonly CONTAINERD_SETTINGS=$K3S/agent/etc/containerd/config-v3.toml.tmpl
-readonly UNIT=/etc/systemd/system/k3s.service
+readonly K3S_UNIT=/etc/systemd/system/k3s.service
 readonly STAYS_DOWN=/run/systemd/system/k3s.service.d/leaving.conf
 
 # ---- programs --------------------------------------------------------------------------------
@@ -72,11 +72,11 @@ config_file() {
 }
 
 agent_config() {
-  data_json "$CONFIG_JQ"' node + {server: endpoint}'
+  data_json "$K3S_JQ"' node + {server: endpoint}'
 }
 
 # Both take it: what is a list on a command line is one here.
-readonly CONFIG_JQ='
+readonly K3S_JQ='
   def arguments: to_entries | map("\(.key)=\(.value)");
   def host: if contains(":") then "[\(.)]" else . end;
   def endpoint: "https://\(.endpoint.address | host):\(.endpoint.port)";
@@ -91,7 +91,7 @@ readonly CONFIG_JQ='
   } | with_entries(select(.value != []));'
 
 server_config() {
-  data_json "$CONFIG_JQ"'
+  data_json "$K3S_JQ"'
     .settings as $s
     # Which mask is whose: the flags differ between one family of ranges and two.
     | (if ($s.pod_cidrs | length) == 1 then {"node-cidr-mask-size": $s.node_masks[0]} else
@@ -232,11 +232,11 @@ install_node() {
 }
 
 k3s_files() {
-  put_file "$CONFIG" 0600 < <(config_file) || true
+  put_file "$K3S_CONFIG" 0600 < <(config_file) || true
   put_file "$KUBELET_SETTINGS" 0600 < <(kubelet_settings) || true
   put_file "$CONTAINERD_SETTINGS" 0600 < <(containerd_settings) || true
   put_file "$OURS/kube-proxy.json" 0600 < <(kube_proxy_settings) || true
-  put_file "$UNIT" 0644 < <(k3s_unit) || true
+  put_file "$K3S_UNIT" 0644 < <(k3s_unit) || true
   ! is_control_plane || {
     put_file "$OURS/authentication.json" 0600 < <(authentication_configuration) || true
   }
@@ -274,7 +274,7 @@ node_password() {
 
 found_control_plane() {
   name_member
-  write_atomically "$CONFIG" 0600 < <(config_file found)
+  write_atomically "$K3S_CONFIG" 0600 < <(config_file found)
   start_k3s "$(endpoint_remedy)"
   administrate
 }
@@ -389,7 +389,7 @@ differences() {
     echo settings
     return
   fi
-  for file in "$CONFIG" "$KUBELET_SETTINGS" "$CONTAINERD_SETTINGS" "$OURS/kube-proxy.json" "$UNIT"; do
+  for file in "$K3S_CONFIG" "$KUBELET_SETTINGS" "$CONTAINERD_SETTINGS" "$OURS/kube-proxy.json" "$K3S_UNIT"; do
     ! drifted "$file" || { echo settings; return; }
   done
   is_control_plane || return 0
@@ -480,7 +480,7 @@ record_facts() {
 # ---- etcd ------------------------------------------------------------------------------------
 
 # etcd_here: this host's own member.
-etcd_here() { etcd_url "$(jq -r '."advertise-address"' "$CONFIG")"; }
+etcd_here() { etcd_url "$(jq -r '."advertise-address"' "$K3S_CONFIG")"; }
 
 # etcd_stop ASIDE and etcd_start ASIDE: of this host's member, which is a part of K3s.
 etcd_stop() { stop_node; }
@@ -539,6 +539,6 @@ kill_tree() {
 # distribution_clear: nothing of it is left.
 distribution_clear() {
   find /opt/cni/bin -lname "$PARTS/*" -delete 2>/dev/null || true
-  remove_paths /etc/rancher "$K3S" /run/k3s "$UNIT" "$(dirname "$STAYS_DOWN")" /etc/containerd \
+  remove_paths /etc/rancher "$K3S" /run/k3s "$K3S_UNIT" "$(dirname "$STAYS_DOWN")" /etc/containerd \
     /usr/local/bin/{k3s,kubectl,ctr,crictl,etcdctl,etcdutl}
 }
