@@ -58,11 +58,9 @@ def test_the_same_in_the_same_order(run: Run, name: str, make: Callable[..., Obs
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_its_component_has_its_own_name(run: Run, name: str) -> None:
-    made = of(name)
-    found = run(made, blank(made))
-    types = {r.type for r in found.values() if r.type.endswith("Cluster")}
-    assert types == {f"groundplane:index:{data.facts_of(made.cluster).component}"}
+def test_the_engine_knows_it_by_its_class(name: str) -> None:
+    made = registry.distribution_of(name)
+    assert (made.facts.name, made.facts.component) == (name, made.__name__)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

@@ -419,7 +419,7 @@ def versions(cluster: Cluster, catalogue: Catalogue) -> Iterator[Problem]:
     """Versions that are supported, known to the catalogue, and go together."""
     at: Location = ("cluster", "kubernetes")
     wanted: list[tuple[Location, str, str]] = []
-    made_by = "kubernetes" if cluster.distribution == "kubeadm" else cluster.distribution
+    made_by = "k3s" if cluster.distribution == "k3s" else "kubernetes"
     if cluster.kubernetes:
         control, workers = cluster.kubernetes.version, cluster.kubernetes.workers
         wanted.append(((*at, "version"), made_by, control))
