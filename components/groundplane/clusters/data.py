@@ -180,6 +180,9 @@ def _settings(spec: Spec, host: Host) -> dict[str, Any]:
         "pod_cidrs": cluster.pod_cidrs,
         "kubelet": {k: v for k, v in cluster.kubelet.items() if k != "cgroupDriver"},
     }
+    if facts_of(cluster).programs:
+        # A part of the one program on each node, and no DaemonSet's.
+        everywhere["kube_proxy"] = cluster.kube_proxy
     if host.role == "worker":
         return everywhere
     arguments = dict(cluster.api_server.extra_args)
