@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from groundplane.clusters.k3s import K3sCluster
     from groundplane.clusters.kubeadm import KubeadmCluster
     from groundplane.errors import GroundplaneError
     from groundplane.hosts.libvirt import LibvirtHosts
@@ -28,6 +29,7 @@ _HOMES = {
     "Endpoint": "groundplane.spec",
     "GroundplaneError": "groundplane.errors",
     "Host": "groundplane.spec",
+    "K3sCluster": "groundplane.clusters.k3s",
     "KubeadmCluster": "groundplane.clusters.kubeadm",
     "Kubernetes": "groundplane.spec",
     "LibvirtHosts": "groundplane.hosts.libvirt",
@@ -42,6 +44,7 @@ __all__ = [
     "Endpoint",
     "GroundplaneError",
     "Host",
+    "K3sCluster",
     "KubeadmCluster",
     "Kubernetes",
     "LibvirtHosts",

@@ -26,9 +26,11 @@ class Part(BaseModel):
     """One thing that is downloaded: where its files are, and what they must be."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    default: str
-    files: dict[str, str]
-    sha256: dict[str, dict[str, dict[str, Sha256]]]
+    default: str | None = None
+    """None where one is always asked for."""
+    files: dict[str, str | dict[str, str]]
+    """URLs; by architecture where {arch} does not say how they differ."""
+    sha256: dict[str, dict[str, dict[str, Sha256]]] = {}
 
 
 class GuestImage(BaseModel):
@@ -134,8 +136,8 @@ class Catalogue:
             ) from None
 
     def parts(self) -> list[str]:
-        """The names of all parts."""
-        return sorted(self._data.parts)
+        """The names of all parts of which a version is known."""
+        return sorted(name for name, part in self._data.parts.items() if part.sha256)
 
     def _part(self, part: str) -> Part:
         if part not in self._data.parts:
@@ -150,7 +152,12 @@ class Catalogue:
 
     def default(self, part: str) -> str:
         """The version that is taken when none is asked for."""
-        return self._part(part).default
+        found = self._part(part).default
+        if found is None:
+            raise CatalogueError(
+                self.place, f"no default version of {part}", "", "Name one, and its digests."
+            )
+        return found
 
     def knows(self, part: str, version: str, arch: str) -> bool:
         """Whether all files of this version are known for this architecture."""
@@ -174,7 +181,9 @@ class Catalogue:
                 "Nothing is installed whose digest is not known",
                 f"{known} Others can be added by a catalogue of the stack's own.",
             )
-        return File(found.files[key].format(version=version, arch=arch), digest)
+        url = found.files[key]
+        template = url if isinstance(url, str) else url[arch]
+        return File(template.format(version=version, arch=arch), digest)
 
     def files(self, part: str, version: str, arch: str) -> dict[str, File]:
         """All files of a part, by key."""

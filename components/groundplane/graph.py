@@ -18,7 +18,7 @@ from groundplane.picture import BLUE, GREEN, GREY, SAND, WHITE, Picture
 
 __all__ = ["Graph", "Step", "graph", "mermaid", "svg"]
 
-CLUSTER = "groundplane:index:KubeadmCluster"
+CLUSTER = re.compile(r"groundplane:index:\w+Cluster")
 OF_A_HOST = re.compile(r"(?P<host>.+)-(?P<step>scripts|bundle|prepare|secrets|node)")
 PROGRAM = "program"
 
@@ -74,7 +74,9 @@ def graph(document: Any) -> Graph:
     Raises GroundplaneError where it is neither, or holds no step.
     """
     states = dict(_states(document))
-    clusters = {urn: _name(urn) for urn, (state, _) in states.items() if state["type"] == CLUSTER}
+    clusters = {
+        urn: _name(urn) for urn, (state, _) in states.items() if CLUSTER.fullmatch(state["type"])
+    }
     steps = {
         urn: _step(state, changes, clusters, states)
         for urn, (state, changes) in sorted(states.items())

@@ -2,9 +2,10 @@
 
 import pulumi
 
-from groundplane.clusters.kubeadm import KubeadmCluster
+from groundplane.clusters.shared import KubernetesCluster
 from groundplane.ground import install
 from groundplane.hosts import HostSource
+from groundplane.registry import distribution_of
 from groundplane.spec import Spec
 from groundplane.survey import sources
 
@@ -16,7 +17,7 @@ class Platform(pulumi.ComponentResource):
 
     hosts: list[HostSource]
     """What makes those of the stack's hosts that are guests."""
-    cluster: KubeadmCluster
+    cluster: KubernetesCluster
     """The cluster on the stack's hosts."""
     addons: dict[str, pulumi.ComponentResource]
     """What runs on the cluster, by name."""
@@ -28,7 +29,7 @@ class Platform(pulumi.ComponentResource):
         own = pulumi.ResourceOptions(parent=self)
         cluster = spec.cluster.name
         self.hosts = [source(cluster, spec, own) for source in sources(spec)]
-        self.cluster = KubeadmCluster(cluster, spec, own, self.hosts)
+        self.cluster = distribution_of(spec.cluster.distribution)(cluster, spec, own, self.hosts)
         self.addons = install(spec, self.cluster, own)
         made = [guest for source in self.hosts for guest in source.hosts.values()]
         self.host_keys = {guest.name: guest.host_key for guest in made}

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from statistics import median
+from typing import Any
 
 from groundplane.catalogue import minor, release
 from groundplane.errors import Finding as Problem
 from groundplane.errors import GroundplaneError
+from groundplane.registry import distribution_of
 from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.facts import Certificate, HostSeen, HostToCome, Interface
 from groundplane.remote.observation import NODE_STEP, Observation
@@ -50,7 +52,6 @@ RENEW = timedelta(days=90)
 # The kubelet renews its own when 10 to 30 % of a year are left.
 KUBELET_RENEW = timedelta(days=30)
 KUBELET_PKI = "/var/lib/kubelet/pki/"
-ETCD_DATA = "/var/lib/etcd/member"
 
 
 class Severity(StrEnum):
@@ -199,6 +200,11 @@ class On:
         return self.observation.joined(self.host.name)
 
     @property
+    def facts(self) -> Any:
+        """What is true of the cluster's distribution."""
+        return distribution_of(self.cluster.distribution).facts
+
+    @property
     def before_joining(self) -> Severity:
         """For what keeps a host from becoming a node, and is a nuisance on one that is."""
         return WARNING if self.joined else ERROR
@@ -294,7 +300,8 @@ def ports(on: On) -> Answers:
         if (owner := wanted.get(listener.port)) is None:
             continue
         # The kernel keeps 15 letters of a process's name.
-        if ours and listener.process in ("", owner[:15]):
+        holders = ("haproxy",) if owner == "haproxy" else on.facts.programs or (owner[:15],)
+        if ours and listener.process in ("", *holders):
             continue
         yield (
             ERROR,
@@ -729,6 +736,7 @@ def members(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> Answe
     answers = {name: look.etcd for name, look in looks.items() if look.etcd and look.etcd.cluster}
     if not answers:
         return
+    data = distribution_of(cluster.distribution).facts.etcd
     # A restore lifts the revision far above all that the cluster had before.
     newest = max(answers, key=lambda name: answers[name].revision)
     there = answers[newest]
@@ -736,7 +744,7 @@ def members(cluster: Cluster, hosts: Sequence[Host], seen: Observation) -> Answe
     for name, look in looks.items():
         # Not one that is about to join, or to join again.
         complete = look.record and seen.applied(name, NODE_STEP)
-        if not complete or ETCD_DATA not in look.cluster_data:
+        if not complete or data not in look.cluster_data:
             continue
         own = look.etcd.cluster if look.etcd else ""
         if own and own != there.cluster:

@@ -148,6 +148,18 @@ def host_source_of(name: str) -> type:
     return HOST_SOURCES[name]
 
 
+def distributions() -> list[str]:
+    """The names of all distributions."""
+    discover()
+    return sorted(DISTRIBUTIONS)
+
+
+def distribution_of(name: str) -> Any:
+    """The distribution of this name: the class of its clusters."""
+    import_module(f"groundplane.clusters.{name}")
+    return DISTRIBUTIONS[name]
+
+
 def discover() -> None:
     """Imports every module of these packages, so that the tables are complete."""
     for folder in ("hosts", "clusters", "addons"):

@@ -23,6 +23,7 @@ from typing import Any
 from groundplane import snapshots
 from groundplane.clusters import data
 from groundplane.errors import Finding, GroundplaneError, SpecError
+from groundplane.registry import distribution_of, distributions
 from groundplane.remote.bundle import LIBRARY, bundle, installer
 from groundplane.remote.connect import (
     Done,
@@ -83,9 +84,12 @@ def read_identity(text: str, place: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
         found = json.loads(found) if isinstance(found, str) else found
-        missing = [p for p in ("ca.crt", "ca.key", data.SECRET) if not found["identity"][p]]
-        cluster = cluster_id(found["identity"]["ca.crt"])
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        # Of whichever distribution: they call their roots differently.
+        roots = [distribution_of(name).facts.ca for name in distributions()]
+        ca = next(path for path in roots if path in found["identity"])
+        missing = [p for p in (ca, f"{ca[:-4]}.key", data.SECRET) if not found["identity"][p]]
+        cluster = cluster_id(found["identity"][ca])
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, StopIteration):
         missing, cluster, found = ["all of it"], "", {}
     if missing or cluster != found["cluster"]:
         raise GroundplaneError(

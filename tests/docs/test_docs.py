@@ -21,6 +21,7 @@ import click
 import pytest
 import yaml
 from pages import CHECKOUT, anchors, blocks, commands, links
+from support.specs import K3S_DIGESTS
 
 from groundplane.cli import cli
 from groundplane.spec import load
@@ -244,7 +245,7 @@ SITE: dict[str, Any] = {
         "endpoint": {"address": "192.0.2.10", "routerId": 51},
     },
 }
-KEYS_OF_THE_PLATFORM = {"kubernetes", "network", "domain", "audit"}
+KEYS_OF_THE_PLATFORM = {"distribution", "kubernetes", "network", "domain", "audit"}
 
 
 @pytest.mark.parametrize(
@@ -277,6 +278,9 @@ def test_edits_are_taken(block: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
         platform: dict[str, Any] = {"kubernetes": {"version": "1.36.4"}}
         for key in KEYS_OF_THE_PLATFORM & site["cluster"].keys():
             platform[key] = site["cluster"].pop(key)
+        if "distribution" in platform:
+            site["catalogue"] = "catalogue.yaml"  # as its page says
+            (tmp_path / "catalogue.yaml").write_text(yaml.safe_dump(K3S_DIGESTS))
         for name, data in (("platform", {"cluster": platform}), ("Pulumi.metal", config(site))):
             (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(data))
         load("metal", tmp_path)

@@ -178,6 +178,11 @@ class Host:
                 raise
         return Done(process.returncode, out, err)
 
+    def prepared_for(self, distribution: str) -> None:
+        """As the step `prepare` leaves it; nothing is left of kubeadm's."""
+        if distribution != "kubeadm":
+            self.write("/var/lib/groundplane/distribution", f"{distribution}\n")
+
     def bash(
         self,
         script: str,

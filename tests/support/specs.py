@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from groundplane.catalogue import Catalogue, product
 from groundplane.clusters import data
 from groundplane.remote.step import canonical
 from groundplane.spec import Cluster, Endpoint, Host, Hypervisor, Kubernetes, Spec
@@ -38,10 +39,35 @@ def host(name: str, address: str, role: str, **fields: Any) -> Host:
     return Host(**{"name": name, "address": address, "role": role, "host_key": KEY, **fields})
 
 
+# Of K3s, of which the product's catalogue holds no version: digests that no file has.
+K3S_VERSIONS = ("1.35.8+k3s1", "1.36.4+k3s1")
+K3S_DIGESTS = {
+    "parts": {
+        "k3s": {
+            "sha256": {
+                version: {"amd64": dict.fromkeys(("binary", "images"), "0" * 64)}
+                for version in K3S_VERSIONS
+            }
+        }
+    }
+}
+K3S_CATALOGUE = product().merge(K3S_DIGESTS)
+DISTRIBUTIONS = ("kubeadm", "k3s")
+
+
+def of(distribution: str, machines: list[Host] | None = None, **cluster: Any) -> Spec:
+    """The usual specification, for a distribution."""
+    if distribution == "kubeadm":
+        return spec(machines, **cluster)
+    usual = {"distribution": "k3s", "kubernetes": Kubernetes(version=K3S_VERSIONS[-1])}
+    return spec(machines, catalogue=K3S_CATALOGUE, **{**usual, **cluster})
+
+
 def spec(
     machines: list[Host] | None = None,
     stack: str = "metal",
     hypervisors: Iterable[Hypervisor] = (),
+    catalogue: Catalogue | None = None,
     **cluster: Any,
 ) -> Spec:
     """A specification with these fields of the cluster in place of the usual ones."""
@@ -53,7 +79,8 @@ def spec(
         "endpoint": Endpoint(address="192.0.2.10", router_id=51),
     }
     made = Cluster(**{**usual, **cluster})
-    return Spec(stack, machines or hosts(), made, hypervisors=list(hypervisors))
+    known = catalogue or product()
+    return Spec(stack, machines or hosts(), made, known, hypervisors=list(hypervisors))
 
 
 def on_the_wire(made: Spec, step: str, name: str = "") -> dict[str, Any]:

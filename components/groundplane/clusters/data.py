@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from groundplane.catalogue import Catalogue, with_mirror
+from groundplane.catalogue import with_mirror
+from groundplane.clusters.distribution import Distribution
+from groundplane.registry import distribution_of
 from groundplane.remote.guests import Guest
 from groundplane.spec import Cluster, Host, Spec, immutable
 
 __all__ = [
     "SECRET",
     "backup",
+    "containerd",
+    "facts_of",
     "join_token",
     "membership",
     "node",
@@ -39,6 +43,12 @@ RED_HAT = {
 }
 
 
+def facts_of(cluster: Cluster) -> Distribution:
+    """What is true of the cluster's distribution."""
+    found: Distribution = distribution_of(cluster.distribution).facts
+    return found
+
+
 def version_of(spec: Spec, host: Host) -> str:
     """The Kubernetes version that the host's role is to have."""
     kubernetes = spec.cluster.kubernetes
@@ -52,7 +62,10 @@ def prepare(spec: Spec, host: Host, arch: str, packager: str) -> dict[str, Any]:
     if packager == "dnf":
         packages = [RED_HAT.get(name, name) for name in packages]
     # Only what is got ready: a change of anything else must not show here.
+    kubeadm = spec.cluster.distribution == "kubeadm"
     return {
+        # Hosts of before there were two know of none.
+        "distribution": None if kubeadm else spec.cluster.distribution,
         **_host(spec, host),
         "settings": {"pod_cidrs": spec.cluster.pod_cidrs},
         "packages": packages,
@@ -68,9 +81,7 @@ def _backup_packages(spec: Spec, host: Host) -> list[str]:
 
 def _parts(spec: Spec, host: Host, arch: str) -> dict[str, Any]:
     versions = {
-        "kubernetes": version_of(spec, host),
-        "containerd": containerd(spec),
-        "runc": spec.catalogue.default("runc"),
+        **facts_of(spec.cluster).parts(spec, host),
         "cni-plugins": spec.catalogue.default("cni-plugins"),
     }
     if host.role == "control-plane":
@@ -88,6 +99,7 @@ def _parts(spec: Spec, host: Host, arch: str) -> dict[str, Any]:
 
 
 def containerd(spec: Spec) -> str:
+    """The version of the container runtime."""
     return spec.cluster.containerd.version or spec.catalogue.default("containerd")
 
 
@@ -99,19 +111,22 @@ def _host(spec: Spec, host: Host) -> dict[str, Any]:
         "second_address": host.second_node_address,
         "role": host.role,
         "kubernetes": version_of(spec, host),
-        "runtime": _runtime(spec.cluster, spec.catalogue, version_of(spec, host), containerd(spec)),
+        "runtime": _runtime(spec, host),
     }
 
 
-def _runtime(
-    cluster: Cluster, catalogue: Catalogue, kubernetes: str, version: str
-) -> dict[str, Any]:
-    return {
-        "containerd": version,
+def _runtime(spec: Spec, host: Host) -> dict[str, Any]:
+    cluster, catalogue = spec.cluster, spec.catalogue
+    brings_runtime = facts_of(cluster).runtime
+    own = {
+        "containerd": containerd(spec),
         "runc": catalogue.default("runc"),
+        "pause": catalogue.image("pause", version_of(spec, host)),
+    }
+    return {
+        **({} if brings_runtime else own),
         "cni_plugins": catalogue.default("cni-plugins"),
         "etcd": catalogue.default("etcd"),
-        "pause": catalogue.image("pause", kubernetes),
         "cgroup_driver": cluster.kubelet.get("cgroupDriver", "systemd"),
         "restrict_oom_score_adj": cluster.containerd.restrict_oom_score_adj or None,
         "images": cluster.mirrors.images,
@@ -165,6 +180,9 @@ def _settings(spec: Spec, host: Host) -> dict[str, Any]:
         "pod_cidrs": cluster.pod_cidrs,
         "kubelet": {k: v for k, v in cluster.kubelet.items() if k != "cgroupDriver"},
     }
+    if facts_of(cluster).programs:
+        # A part of the one program on each node, and no DaemonSet's.
+        everywhere["kube_proxy"] = cluster.kube_proxy
     if host.role == "worker":
         return everywhere
     arguments = dict(cluster.api_server.extra_args)

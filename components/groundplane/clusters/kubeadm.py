@@ -4,14 +4,33 @@ from collections.abc import Sequence
 
 import pulumi
 
-from groundplane.clusters.shared import Distribution, KubernetesCluster
+from groundplane.clusters import data
+from groundplane.clusters.distribution import Distribution
+from groundplane.clusters.shared import KubernetesCluster
 from groundplane.hosts import HostSource
 from groundplane.registry import distribution
-from groundplane.spec import Spec
+from groundplane.spec import Host, Spec
 
 __all__ = ["KubeadmCluster"]
 
-KUBEADM = Distribution(component="KubeadmCluster", pki="/etc/kubernetes/pki/", ca="ca.crt")
+
+def parts(spec: Spec, host: Host) -> dict[str, str]:
+    """Kubernetes' own programs, and a container runtime."""
+    return {
+        "kubernetes": data.version_of(spec, host),
+        "containerd": data.containerd(spec),
+        "runc": spec.catalogue.default("runc"),
+    }
+
+
+KUBEADM = Distribution(
+    name="kubeadm",
+    component="KubeadmCluster",
+    parts=parts,
+    pki=("/etc/kubernetes/pki/",),
+    ca="ca.crt",
+    etcd="/var/lib/etcd/member",
+)
 
 
 @distribution("kubeadm")
@@ -21,6 +40,8 @@ class KubeadmCluster(KubernetesCluster):
     Looks at all hosts first and raises GroundplaneError, with every finding, before anything is
     registered.
     """
+
+    facts = KUBEADM
 
     def __init__(
         self,

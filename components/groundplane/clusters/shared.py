@@ -7,7 +7,6 @@ in `remote/scripts/distributions/`.
 import gc
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from secrets import token_hex
@@ -17,6 +16,7 @@ import pulumi
 from pulumi_command import local, remote
 
 from groundplane.clusters import data
+from groundplane.clusters.distribution import Distribution
 from groundplane.clusters.plan import beside, observed, wanted
 from groundplane.clusters.teardown import teardown
 from groundplane.errors import GroundplaneError
@@ -27,24 +27,12 @@ from groundplane.remote.step import INPUTS, install, leave_alone, step
 from groundplane.spec import Host, Spec
 from groundplane.survey import silent_leavers, survey
 
-__all__ = ["Distribution", "KubernetesCluster"]
+__all__ = ["KubernetesCluster"]
 
 # Certificates live a year; renewed this long before their end, a quarter of them is left.
 RENEWED_BEFORE = timedelta(days=90)
 # Made between two walks of Python's collector: what a hundred hosts are, 10 MB more at most.
 OBJECTS = 500_000
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """What is true of a distribution, and of its hosts."""
-
-    component: str
-    """The name of its class, by which the engine knows its clusters."""
-    pki: str
-    """The folder of certificates that a step of ours renews."""
-    ca: str
-    """The cluster's root certificate, as its identity calls it."""
 
 
 class KubernetesCluster(pulumi.ComponentResource):
@@ -68,6 +56,13 @@ class KubernetesCluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None,
         sources: Sequence[HostSource],
     ):
+        if spec.cluster.distribution != distribution.name:
+            raise RefusedError(
+                "cluster.distribution",
+                f"{spec.cluster.distribution}, and this is a {distribution.component}",
+                "The hosts would be made into another kind of cluster than is asked for",
+                f"Write distribution: {distribution.name}, or take the other class.",
+            )
         view = wanted(spec)
         kind = f"groundplane:index:{distribution.component}"
         super().__init__(kind, name, {"plan": view}, opts)
@@ -361,7 +356,7 @@ class _Plan:
             token=token_hex(8) if self._ending(host, self.distribution.pki) else None,
         )
 
-    def _ending(self, host: Host, where: str) -> bool:
+    def _ending(self, host: Host, where: str | tuple[str, ...]) -> bool:
         """Whether a certificate there is to be renewed. A CA's end is only ever reported."""
         return any(
             certificate.path.startswith(where) and not certificate.path.endswith("ca.crt")

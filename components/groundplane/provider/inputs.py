@@ -239,7 +239,7 @@ class Kubernetes(TypedDict):
     """The version of Kubernetes."""
 
     version: str
-    """The control planes' version. Changed by patches, or by one minor upwards."""
+    """The control planes' version. Changed by patches, or by one minor upwards. Of K3s with its own ending, as 1.36.4+k3s1."""
     workers: NotRequired[str]
     """The workers' version: at most three minors older than the control planes, never newer. The same unless given."""
 
@@ -400,6 +400,8 @@ class Cluster(TypedDict):
 
     name: str
     """The cluster's name. It cannot change later."""
+    distribution: NotRequired[str]
+    """What Kubernetes is made by. It cannot change later. One of kubeadm, k3s."""
     kubernetes: Kubernetes
     """The version of Kubernetes."""
     podCidrs: list[str]

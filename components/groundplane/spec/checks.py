@@ -367,15 +367,64 @@ _HOST_PORTS = {
 }
 
 
+def k3s(hosts: Sequence[Host], cluster: Cluster) -> Iterator[Problem]:
+    """What K3s has of its own, and what the others have that it has not."""
+    version = cluster.kubernetes and cluster.kubernetes.version
+    if cluster.distribution != "k3s":
+        if version and "+" in version:
+            yield Problem(
+                ("cluster", "kubernetes", "version"),
+                f"{version} is a release of K3s",
+                "It holds other programs than those that this cluster is made of",
+                f"Write {version.partition('+')[0]}, or distribution: k3s.",
+            )
+        return
+    if version and "+" not in version:
+        yield Problem(
+            ("cluster", "kubernetes", "version"),
+            f"{version} names no release of K3s",
+            "There can be several of one version of Kubernetes, and their files differ",
+            f"Write it in full, such as {version}+k3s1.",
+        )
+    if cluster.containerd and cluster.containerd.version:
+        yield Problem(
+            ("cluster", "containerd", "version"),
+            f"{cluster.containerd.version} for K3s",
+            "K3s brings its own containerd",
+            "Leave it out.",
+        )
+    for flag in ("anonymous-auth", "authentication-config"):
+        if cluster.api_server and flag in cluster.api_server.extra_args:
+            yield Problem(
+                ("cluster", "apiServer", "extraArgs", flag),
+                "set for K3s",
+                "K3s lets nobody in who has no name; who asks whether an API server is ready has "
+                "none, and groundplane lets those in and no others",
+                "Leave it out.",
+            )
+    controls = {host.name for host in hosts if host.role == "control-plane"}
+    for index, host in enumerate(hosts):
+        short = (host.name or "").rpartition("-")[0]
+        if host.name in controls and short in controls:
+            yield Problem(
+                ("hosts", index, "name"),
+                f"{host.name} is {short} with an ending",
+                f"K3s takes what stands behind the last dash for its own, and lets {short} not "
+                f"join beside it",
+                "Call it otherwise.",
+            )
+
+
 def versions(cluster: Cluster, catalogue: Catalogue) -> Iterator[Problem]:
     """Versions that are supported, known to the catalogue, and go together."""
     at: Location = ("cluster", "kubernetes")
     wanted: list[tuple[Location, str, str]] = []
+    made_by = "k3s" if cluster.distribution == "k3s" else "kubernetes"
     if cluster.kubernetes:
         control, workers = cluster.kubernetes.version, cluster.kubernetes.workers
-        wanted.append(((*at, "version"), "kubernetes", control))
+        wanted.append(((*at, "version"), made_by, control))
         if workers != control:
-            wanted.append(((*at, "workers"), "kubernetes", workers))
+            wanted.append(((*at, "workers"), made_by, workers))
             behind = release(control)[1] - release(workers)[1]
             if release(workers) > release(control) or release(workers)[0] != release(control)[0]:
                 yield Problem(
@@ -403,7 +452,9 @@ def versions(cluster: Cluster, catalogue: Catalogue) -> Iterator[Problem]:
         at = ("cluster", "containerd", "version")
         wanted.append((at, "containerd", cluster.containerd.version))
     for where, part, version in wanted:
-        if part == "kubernetes" and minor(version) not in KUBERNETES_MINORS:
+        if part == made_by and minor(version) not in KUBERNETES_MINORS:
+            continue
+        if part == made_by and ("+" in version) != (made_by == "k3s"):
             continue
         try:
             if version not in catalogue.versions(part):
@@ -585,6 +636,7 @@ HOST_CHECKS: tuple[Callable[[Sequence[Host], Cluster], Iterator[Problem]], ...] 
     ranges,
     sizes,
     endpoint,
+    k3s,
 )
 
 

@@ -354,7 +354,8 @@ class Kubernetes(Model):
     """The version of Kubernetes."""
 
     version: v.Version = Field(examples=["1.36.4"])
-    """The control planes' version. Changed by patches, or by one minor upwards."""
+    """The control planes' version. Changed by patches, or by one minor upwards. Of K3s with its own
+    ending, as 1.36.4+k3s1."""
     workers: v.Version = Field(default_factory=lambda data: data["version"], examples=["1.35.8"])
     """The workers' version: at most three minors older than the control planes, never newer. The
     same unless given."""
@@ -564,6 +565,8 @@ class Cluster(Model):
 
     name: v.Name = Field(examples=["metal"], json_schema_extra=SITE)
     """The cluster's name. It cannot change later."""
+    distribution: Literal["kubeadm", "k3s"] = Field(default="kubeadm", json_schema_extra=PLATFORM)
+    """What Kubernetes is made by. It cannot change later."""
     kubernetes: Kubernetes
     """The version of Kubernetes."""
     pod_cidrs: Annotated[list[v.Cidr], Field(min_length=1, max_length=2)] = Field(
@@ -657,7 +660,7 @@ def immutable(cluster: Cluster) -> dict[str, Any]:
     """What can never change in a living cluster, as plain data to record and to compare."""
     return {
         "name": cluster.name,
-        "distribution": "kubeadm",
+        "distribution": cluster.distribution,
         "etcd": "stacked",
         "podCidrs": cluster.pod_cidrs,
         "serviceCidrs": cluster.service_cidrs,

@@ -7,6 +7,7 @@
 # Set above by the caller (remote/observation.py), each may be missing:
 #   LEDGER RECORD the folder of the ledger, and the file that says whose cluster this is
 #   ENCRYPTION    the API server's keys for Secrets
+#   DISTRIBUTION  the file that says which one this host was prepared for, if not kubeadm
 #   NODE_ADDRESS  where this host's API server is asked
 #   PORTS         (array) TCP ports whose owners are looked up
 #   FEATURES      (array) kernel modules that must be there or loadable
@@ -19,8 +20,39 @@ export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 ledger=${LEDGER:-/var/lib/groundplane/ledger}
 record=${RECORD:-/var/lib/groundplane/cluster.json}
-encryption=${ENCRYPTION:-/etc/kubernetes/groundplane/encryption.json}
+distribution=${DISTRIBUTION:-/var/lib/groundplane/distribution}
+[[ -r $distribution ]] && distribution=$(< "$distribution") || distribution=kubeadm
+# Where what is looked at lies: credentials by which the API and etcd are asked, the data of the
+# latter, and what else shows that there is a cluster.
 pki=/etc/kubernetes/pki
+admin=/etc/kubernetes/admin.conf
+etcd_data=/var/lib/etcd/member
+etcd_ca=$pki/etcd/ca.crt
+etcd_client=$pki/etcd/healthcheck-client
+etcd_http=https://127.0.0.1:2379
+encryption=/etc/kubernetes/groundplane/encryption.json
+traces=(/etc/kubernetes/{admin,super-admin,kubelet,bootstrap-kubelet}.conf
+  /etc/kubernetes/manifests/*.yaml "$pki"/ca.{crt,key} "$etcd_data" /var/lib/kubelet/config.yaml
+  /etc/rancher/{k3s,rke2} /var/lib/rancher/{k3s,rke2} /var/lib/k0s /var/snap/microk8s)
+own_certificates=(/var/lib/kubelet/pki/{kubelet-client-current.pem,kubelet.crt}
+  /etc/kubernetes/{admin,super-admin,controller-manager,scheduler}.conf)
+if [[ $distribution == k3s ]]; then
+  pki=/var/lib/rancher/k3s/server/tls
+  admin=/etc/rancher/k3s/groundplane/admin.conf
+  etcd_data=/var/lib/rancher/k3s/server/db/etcd/member
+  etcd_ca=$pki/etcd/server-ca.crt
+  etcd_client=/etc/rancher/k3s/groundplane/etcd
+  etcd_http=https://127.0.0.1:2382
+  encryption=/etc/rancher/k3s/groundplane/encryption.json
+  traces=("$pki"/server-ca.{crt,key} "$etcd_data" /var/lib/rancher/k3s/agent/kubelet.kubeconfig)
+  own_certificates=(/var/lib/rancher/k3s/agent/{client,serving}-kubelet.crt
+    /etc/rancher/k3s/groundplane/*.crt)
+  # etcd has the loopback address of the node's family.
+  [[ -r /etc/rancher/k3s/config.yaml &&
+    $(< /etc/rancher/k3s/config.yaml) =~ \"advertise-address\":\"[^\"]*: ]] &&
+    etcd_http="https://[::1]:2382"
+fi
+encryption=${ENCRYPTION:-$encryption}
 # A file this large or larger is hashed only if its inode changed since its facts were written:
 # the Kubernetes binaries alone would take a second on each look.
 large=$((1 << 20))
@@ -290,10 +322,7 @@ packages() {
 
 clusters() {
   local path
-  for path in /etc/kubernetes/{admin,super-admin,kubelet,bootstrap-kubelet}.conf \
-    /etc/kubernetes/manifests/*.yaml "$pki"/ca.{crt,key} /var/lib/etcd/member \
-    /var/lib/kubelet/config.yaml /etc/rancher/{k3s,rke2} /var/lib/rancher/{k3s,rke2} \
-    /var/lib/k0s /var/snap/microk8s; do
+  for path in "${traces[@]}"; do
     [[ -e $path ]] && say cluster_data "$path"
   done
   for path in /usr/bin/{containerd,dockerd,crio} /run/docker.sock /run/crio/crio.sock \
@@ -489,9 +518,7 @@ now_of() {
 certificates() {
   local path
   local -A said=()
-  for path in "$pki"/*.crt "$pki"/etcd/*.crt \
-    /var/lib/kubelet/pki/{kubelet-client-current.pem,kubelet.crt} \
-    /etc/kubernetes/{admin,super-admin,controller-manager,scheduler}.conf \
+  for path in "$pki"/*.crt "$pki"/etcd/*.crt "${own_certificates[@]}" \
     "${recorded_certificates[@]}"; do
     [[ -r $path && ! -v said[$path] ]] || continue
     said[$path]=1
@@ -524,11 +551,11 @@ certificate() {
 slow=()
 begin_slow() {
   local fd url
-  if [[ -r /etc/kubernetes/admin.conf ]] && type -P kubectl jq > /dev/null; then
+  if [[ -r $admin ]] && type -P kubectl jq > /dev/null; then
     exec {fd}< <(nodes)
     slow+=("$fd")
   fi
-  if [[ -d /var/lib/etcd/member && -r $pki/etcd/healthcheck-client.key ]] &&
+  if [[ -d $etcd_data && -r $etcd_client.key ]] &&
     type -P curl jq > /dev/null; then
     exec {fd}< <(etcd)
     slow+=("$fd")
@@ -575,7 +602,7 @@ kvm() {
 # From the API server's own memory (resourceVersion=0), so also while etcd has no quorum.
 nodes() {
   local json
-  json=$(timeout 5 kubectl --kubeconfig /etc/kubernetes/admin.conf \
+  json=$(timeout 5 kubectl --kubeconfig "$admin" \
     ${NODE_ADDRESS:+--server "https://$NODE_ADDRESS:6443"} \
     get --raw '/api/v1/nodes?resourceVersion=0' 2> /dev/null | jq -c '[.items[] | {
       name: .metadata.name,
@@ -591,9 +618,9 @@ nodes() {
 
 # etcd's own JSON gateway: one process where etcdctl would be three, of 60 ms each.
 etcd() {
-  local ask=(curl -sS --max-time 3 --cacert "$pki/etcd/ca.crt"
-    --cert "$pki/etcd/healthcheck-client.crt" --key "$pki/etcd/healthcheck-client.key" -w '\n')
-  local own=https://127.0.0.1:2379 members status alarms health
+  local ask=(curl -sS --max-time 3 --cacert "$etcd_ca"
+    --cert "$etcd_client.crt" --key "$etcd_client.key" -w '\n')
+  local own=$etcd_http members status alarms health
   {
     IFS= read -r members && IFS= read -r status && IFS= read -r alarms && IFS= read -r health
   } < <("${ask[@]}" -d '{"linearizable": false}' "$own/v3/cluster/member/list" --next \
@@ -601,10 +628,24 @@ etcd() {
     "${ask[@]:1}" -d '{}' "$own/v3/maintenance/alarm" --next \
     "${ask[@]:1}" "$own/health" 2> /dev/null)
   say etcd "${members:-}" "${status:-}" "${alarms:-}" "${health:-}"
+  if [[ $own != *:2379 ]]; then
+    members_by_etcdctl "${members:-}"
+    return
+  fi
   # Which members answer at all; the dead ones cost their timeout together, not one by one.
   jq -r '.members[]?.clientURLs[0]? // empty |
     "url = \"\(.)/health?serializable=true\"\noutput = /dev/null"' <<< "${members:-}" 2> /dev/null |
     "${ask[@]}" -Z --max-time 2 -w 'member\t%{url_effective}\t%{http_code}\n' -K - 2> /dev/null
+}
+
+# Where etcd speaks HTTP to its own host only, the others are asked by its tool, all at once.
+members_by_etcdctl() { # MEMBERS
+  local urls
+  urls=$(jq -r '[.members[]?.clientURLs[0]? // empty] | join(",")' <<< "$1" 2> /dev/null)
+  [[ $urls ]] || return
+  etcdctl --endpoints "$urls" --command-timeout 2s --dial-timeout 2s --cacert "$etcd_ca" \
+    --cert "$etcd_client.crt" --key "$etcd_client.key" endpoint health -w json 2> /dev/null |
+    jq -r '.[]? | "member\t\(.endpoint)/health\t\(if .health then 200 else 503 end)"' 2> /dev/null
 }
 
 # Reached counts, whatever the path: a mirror's root need not hold a page.

@@ -4,7 +4,6 @@
 # Data: .name .address .role .kubernetes .endpoint .settings {cluster domain pod_cidrs
 #       service_cidrs api_server {args sans} controller_manager scheduler kubelet kube_proxy
 #       audit network} .runtime {etcd cgroup_driver} .ignore_preflight .certificates .encryption
-#       .registry {address ca username password}
 
 readonly PKI=/etc/kubernetes/pki                 # the cluster's identity
 readonly CLUSTER_CA=$PKI/ca.crt                  # the root by which a cluster is known
@@ -209,25 +208,6 @@ kubelet_unit_apply() {
   load_unit kubelet
 }
 
-# ---- the registry -----------------------------------------------------------------------------
-
-registry_apply() {
-  local address folder
-  address=$(data .registry.address)
-  [ -n "$address" ] || return 0
-  folder=/etc/containerd/certs.d/$address
-  [ -z "$(data .registry.ca)" ] || put_file "$folder/ca.crt" 0644 < <(data .registry.ca) || true
-  put_file "$folder/hosts.toml" 0600 <<TOML || true
-server = "https://$address"
-
-[host."https://$address"]
-  capabilities = ["pull", "resolve"]
-$([ -z "$(data .registry.ca)" ] || echo "  ca = \"$folder/ca.crt\"")
-$(data '.registry | select(.username) | "\(.username):\(.password)" | @base64
-        | "  [host.\"https://'"$address"'\".header]\n    Authorization = [\"Basic \(.)\"]"')
-TOML
-}
-
 # ---- founding and joining ---------------------------------------------------------------------
 
 found_control_plane() {
@@ -235,7 +215,7 @@ found_control_plane() {
   # keepalived's election is over before there is an API server to be found. kubeadm bounds its own
   # waits (4 minutes each).
   timeout 900 kubeadm init --config "$KUBEADM" --skip-token-print >"$RUN/kubeadm" 2>&1 ||
-    die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "$(founding_remedy)"
+    die "kubeadm init failed: $(tail -n 25 "$RUN/kubeadm")" "$(endpoint_remedy)"
 }
 
 join_control_plane() {

@@ -150,7 +150,7 @@ endpoint_service() {
 }
 
 # What to do where a founding failed: perhaps the address is the cause.
-founding_remedy() {
+endpoint_remedy() {
   if ! endpoint_managed || has_address; then echo "then run the same command again"; else
     echo "the endpoint's address $(data .endpoint.address) is not on this host: is it, or its router id," \
       "somebody else's in this network? journalctl -u groundplane-keepalived"

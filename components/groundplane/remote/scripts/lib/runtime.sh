@@ -3,6 +3,7 @@
 # in a folder of its own. Switching a version is switching a link.
 # Data: .runtime {containerd runc cni_plugins pause cgroup_driver restrict_oom_score_adj
 #                 images {registry: mirror} proxy {http https no_proxy}}
+#       .registry {address ca username password}
 
 runtime_config() {
   cat <<TOML
@@ -87,6 +88,24 @@ server = "$mirror"
   capabilities = ["pull", "resolve"]
 TOML
   done < <(data '.runtime.images // {} | to_entries[] | [.key, .value] | @tsv')
+}
+
+# The private registry: as with mirrors, nothing restarts for it.
+registry_apply() {
+  local address folder
+  address=$(data .registry.address)
+  [ -n "$address" ] || return 0
+  folder=/etc/containerd/certs.d/$address
+  [ -z "$(data .registry.ca)" ] || put_file "$folder/ca.crt" 0644 < <(data .registry.ca) || true
+  put_file "$folder/hosts.toml" 0600 <<TOML || true
+server = "https://$address"
+
+[host."https://$address"]
+  capabilities = ["pull", "resolve"]
+$([ -z "$(data .registry.ca)" ] || echo "  ca = \"$folder/ca.crt\"")
+$(data '.registry | select(.username) | "\(.username):\(.password)" | @base64
+        | "  [host.\"https://'"$address"'\".header]\n    Authorization = [\"Basic \(.)\"]"')
+TOML
 }
 
 runtime_apply() {

@@ -44,9 +44,9 @@ found() {
   write_atomically "$STATE/founding" 0600 < <(data .stack)
   host_apply
   endpoint_apply
-  install_node
   [ -e "$PKI/groundplane.key" ] ||
     head -c 32 /dev/urandom | hex | write_atomically "$PKI/groundplane.key" 0600
+  install_node
   api_server_files
   network_apply
   found_control_plane
