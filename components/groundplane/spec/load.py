@@ -22,7 +22,8 @@ from groundplane.errors import Finding, GroundplaneError, SpecError
 from groundplane.spec import guests
 from groundplane.spec.checks import Location, Problem, did_you_mean, place, problems
 from groundplane.spec.documents import Document, read, shown
-from groundplane.spec.models import Cluster, Guest, Host, Hypervisor, Model
+from groundplane.spec.model import Model
+from groundplane.spec.models import Cluster, Guest, Host, Hypervisor
 from groundplane.spec.siblings import Site, collisions
 from groundplane.spec.spec import Spec
 from groundplane.spec.validate import field_at, model_in, partial

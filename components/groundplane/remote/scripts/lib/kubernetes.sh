@@ -261,7 +261,8 @@ kubernetes_reset() {
   find /var/lib/kubelet /var/lib/etcd -mindepth 1 -delete 2>/dev/null || true
   remove_paths /etc/kubernetes /var/log/kubernetes /etc/systemd/system/kubelet.service \
     /usr/local/bin/{kubeadm,kubectl,kubelet,etcdctl,etcdutl} "$KUBEADM" "$STATE/joined" \
-    "$STATE/applied" "$STATE/cordoned" "$STATE/join" "$STATE/cluster.json" "$STATE/machine" "$STATE/images"
+    "$STATE/applied" "$STATE/cordoned" "$STATE/join" "$STATE/cluster.json" "$STATE/machine" "$STATE/images" \
+    "$STATE/rebooting"
   nft delete table ip kube-proxy 2>/dev/null || true
   nft delete table ip6 kube-proxy 2>/dev/null || true
   reset_kubelet_chains iptables
