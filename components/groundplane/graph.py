@@ -19,7 +19,9 @@ from groundplane.picture import BLUE, GREEN, GREY, SAND, WHITE, Picture
 __all__ = ["Graph", "Step", "graph", "mermaid", "svg"]
 
 CLUSTER = re.compile(r"groundplane:index:\w+Cluster")
-OF_A_HOST = re.compile(r"(?P<host>.+)-(?P<step>scripts|bundle|prepare|secrets|node)")
+OF_A_HOST = re.compile(
+    r"(?P<host>.+)-(?P<step>scripts|bundle|prepare|firewall|confirm|secrets|patch|node)"
+)
 PROGRAM = "program"
 
 

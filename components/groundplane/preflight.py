@@ -554,6 +554,43 @@ def encryption(on: On) -> Answers:
         )
 
 
+def firewall(on: On) -> Answers:
+    """Rules that shut out this computer would be loaded, be of no use, and be taken back."""
+    given, session = on.cluster.firewall, on.seen.session
+    if given is None or session is None or is_unknown(session.client):
+        return
+    if not given.lets_in(session.client):
+        yield (
+            ERROR,
+            f"firewall.ssh does not let in {session.client}, where this look came from",
+            "Add its range, or leave firewall.ssh out.",
+        )
+
+
+def is_unknown(address: str) -> bool:
+    """sshd says UNKNOWN of what is no IP connection."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return True
+    return False
+
+
+def patches(on: On) -> Answers:
+    if on.seen.wants_restart:
+        yield (
+            NOTE,
+            "it wants a restart, for a new kernel or because its system says so",
+            "A round of patching restarts it in its turn: another patching.round.",
+        )
+    if on.seen.pending:
+        yield (
+            NOTE,
+            f"{on.seen.pending} packages could be newer, as far as its package lists know",
+            "For a round: another patching.round.",
+        )
+
+
 def drift(on: On) -> Answers:
     facts: dict[str, list[str]] = {}
     for found in on.observation.drift(on.host.name):
@@ -593,6 +630,8 @@ EACH_HOST: dict[str, Callable[[On], Answers]] = {
     "packages": packages,
     "certificates": certificates,
     "encryption": encryption,
+    "firewall": firewall,
+    "patches": patches,
     "drift": drift,
     "look": problems,
 }

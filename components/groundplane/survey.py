@@ -165,6 +165,7 @@ def expectation(spec: Spec) -> Expect:
         mirrors=tuple(url for url in mirrors if url),
         proxy=_environment(cluster),
         ports=tuple(sorted({*Expect.ports, cluster.endpoint.port})),
+        patches=cluster.patching.packages if cluster.patching else "",
     )
 
 

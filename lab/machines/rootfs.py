@@ -79,8 +79,10 @@ HOST = Tree("root file system", (*SERVER, *KUBERNETES), HERE / "customize", (HER
 
 def make(progress: Progress, tree: Tree = HOST) -> Path:
     """Makes the root file system unless it is in the cache, from the computer's own sources."""
+    target = tree.folder
+    if target.exists():
+        return target  # whole: what is being made has another name until then
     with locked(progress):
-        target = tree.folder
         if target.exists():
             return target
         log = cache() / "logs" / f"{tree.title.replace(' ', '-')}.log"

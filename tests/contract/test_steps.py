@@ -92,6 +92,14 @@ def test_no_two_scripts_define_the_same() -> None:
         assert functions(path) & everywhere == set(), path.name
 
 
+def test_no_unit_has_the_name_of_a_step() -> None:
+    """`run` makes a unit for each step, and waits for one of that name to end."""
+    text = "".join(path.read_text() for path in [*LIBRARIES, *STEPS, *PROGRAMS])
+    units = set(re.findall(r"/etc/systemd/system/groundplane-(\w+)\.service", text))
+    assert "nftables" in units
+    assert units & {path.stem for path in STEPS} == set()
+
+
 def test_every_script_travels() -> None:
     archive = io.BytesIO(bundle().archive.encode())
     with tarfile.open(fileobj=archive) as tar:

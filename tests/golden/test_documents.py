@@ -23,11 +23,13 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from groundplane.spec import (
+    Allow,
     ApiServer,
     Audit,
     Component,
     Containerd,
     Endpoint,
+    Firewall,
     Mirrors,
     Proxy,
     Spec,
@@ -213,6 +215,48 @@ def test_systemd_understands_every_line(machine: str, tmp_path: Path) -> None:
     # The programs that the units start are not on this computer.
     known = ("is not executable", "not found")
     assert [line for line in done.stderr.splitlines() if not any(k in line for k in known)] == []
+
+
+# ---- the firewall ----------------------------------------------------------------------------
+
+FIREWALLS: dict[str, Spec] = {
+    "usual": spec(firewall=Firewall()),
+    "two-families": spec(
+        hosts(second_node_address="fd00:1::"),
+        pod_cidrs=["10.244.0.0/16", "fd00:244::/56"],
+        service_cidrs=["10.96.0.0/16", "fd00:96::/112"],
+        firewall=Firewall(
+            ssh=["192.0.2.128/25", "192.0.2.0/25", "fd00:2::/64"],
+            api=["192.0.2.0/24"],
+            node_ports=["198.51.100.0/24", "fd00:3::/64"],
+            allow=[
+                Allow(port="9100", sources=["192.0.2.200/32", "fd00:2::9/128"]),
+                Allow(port="60000-61000", protocol="udp"),
+            ],
+        ),
+    ),
+    "own-network": spec(
+        network="none",
+        endpoint=Endpoint(address="api.example.org", mode="external"),
+        api_server=ApiServer(extra_args={"service-node-port-range": "20000-22767"}),
+        firewall=Firewall(),
+    ),
+}
+
+
+@pytest.mark.parametrize("machine", ["cp2", "w1"])
+@pytest.mark.parametrize("case", FIREWALLS)
+def test_firewall(case: str, machine: str, tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    """And the kernel understands every line of it."""
+    host = Host(tmp_path / "host")
+    data = on_the_wire(FIREWALLS[case], "firewall", machine)
+    done = host.bash("firewall_table | tee /run/it; nft -c -f /run/it", data)
+    assert (done.status, done.err) == (0, "")
+    assert done.out == snapshot(name="firewall.nft")
+
+
+def test_unit_of_the_firewall(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    assert Host(tmp_path / "host").bash("firewall_unit").out == snapshot
 
 
 # ---- what steps are given --------------------------------------------------------------------

@@ -26,6 +26,7 @@ from groundplane.remote.facts import (
     Listener,
     Member,
     Node,
+    Session,
     parse,
 )
 from groundplane.remote.ledger import Drift, Entry
@@ -102,6 +103,12 @@ def test_who_listens() -> None:
     assert sorted(found, key=lambda listener: ports.index(listener.port)) == [
         Listener(port, own) for port in ports
     ]
+
+
+def test_by_which_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "fe80::9%eth0 50000 192.0.2.11 2222")
+    assert seen().session == Session("fe80::9", 2222)
+    monkeypatch.delenv("SSH_CONNECTION")
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

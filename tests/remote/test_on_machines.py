@@ -1,13 +1,12 @@
 """The look and the preflight on machines of the lab: what a container of this computer lacks."""
 
-import ctypes
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from support.inside import inside
 
 from groundplane import preflight
 from groundplane.remote import observation
@@ -24,7 +23,6 @@ pytestmark = [
 ]
 
 CP1, W1 = Machine("cp1", "198.18.0.11"), Machine("w1", "198.18.0.21")
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +35,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
     finally:
         machines.destroy_all(made)
-
-
-def inside(lab: Lab, work: Callable[[], T]) -> T:
-    """Do it in the lab's network: a thread can enter it alone, and ends with it."""
-
-    def entered() -> T:
-        with lab.netns.open() as netns:
-            if ctypes.CDLL(None, use_errno=True).setns(netns.fileno(), 0) != 0:
-                raise OSError(ctypes.get_errno(), "setns")
-        return work()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(entered).result()
 
 
 def host(lab: Lab, machine: Machine, **more: Any) -> Host:

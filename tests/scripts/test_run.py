@@ -31,7 +31,9 @@ apply() {
   [ -z "$(data .result)" ] || data .result >"$RESULT"
   local found
   found=$(half)
+  [ -z "$(data .elsewhere)" ] || FACTS=$(data .elsewhere) part
 }
+part() { die "a part fails"; }
 half() { [ -z "$(data .half)" ]; echo "the other half"; }
 destroy() { remove_paths /etc/example; }
 """
@@ -139,6 +141,14 @@ def test_nothing_of_the_data_stays(host: Host, fails: bool | None) -> None:
         if path.is_file() and "s3cret-canary" in path.read_text(errors="replace")
     ]
     assert found == []
+
+
+def test_a_part_that_fails_takes_nothing_with_it(host: Host) -> None:
+    """Its facts may go elsewhere, as to /dev/null, which no host can be without."""
+    host.write("/run/elsewhere", "")
+    done = run(host, content="one", elsewhere="/run/elsewhere")
+    assert (done.status, "a part fails" in done.err) == (1, True)
+    assert host.there("/run/elsewhere")
 
 
 def test_a_removal_leaves_no_ledger_of_its_own(host: Host) -> None:

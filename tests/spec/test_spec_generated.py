@@ -14,7 +14,8 @@ from spec_support import PLATFORM, SITE, cases, put
 from groundplane.begin import platform_text
 from groundplane.spec import load, reference, schema
 from groundplane.spec.documents import read
-from groundplane.spec.models import Cluster, Model
+from groundplane.spec.model import Model
+from groundplane.spec.models import Cluster
 from groundplane.spec.validate import model_in
 
 ROOT = Path(__file__).parents[2]

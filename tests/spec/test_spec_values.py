@@ -14,7 +14,7 @@ from spec_support import PLATFORM, SITE
 from groundplane.errors import SpecError
 from groundplane.spec import Cluster, Host, load
 from groundplane.spec.documents import parse
-from groundplane.spec.models import Model
+from groundplane.spec.model import Model
 from groundplane.spec.validate import model_in, partial
 
 anything = st.recursive(

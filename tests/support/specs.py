@@ -8,6 +8,7 @@ from typing import Any
 
 from groundplane.catalogue import Catalogue, product
 from groundplane.clusters import data
+from groundplane.clusters.firewall import firewall
 from groundplane.remote.step import canonical
 from groundplane.spec import Cluster, Endpoint, Host, Hypervisor, Kubernetes, Spec
 
@@ -90,7 +91,11 @@ def on_the_wire(made: Spec, step: str, name: str = "") -> dict[str, Any]:
         given = getattr(data, step)(made)
     else:
         host = next(host for host in made.hosts if host.name == name)
-        given = (
-            data.prepare(made, host, "amd64", "apt") if step == "prepare" else data.node(made, host)
-        )
+        of_host = {
+            "prepare": lambda: data.prepare(made, host, "amd64", "apt"),
+            "firewall": lambda: firewall(made, host, None),
+            "patch": lambda: data.patch(made, host),
+            "node": lambda: data.node(made, host),
+        }
+        given = of_host[step]()
     return dict(json.loads(canonical({**head, **given})))

@@ -22,6 +22,7 @@ __all__ = [
     "membership",
     "node",
     "nodes",
+    "patch",
     "prepare",
     "release",
     "token_id",
@@ -235,6 +236,19 @@ def node(spec: Spec, host: Host, guest: Guest | None = None) -> dict[str, Any]:
         "immutable": immutable(cluster),
         "backup": _schedule(cluster, host),
         "machine": dict(guest.machine) if guest else None,
+        "patched": cluster.patching.round if cluster.patching else None,
+    }
+
+
+def patch(spec: Spec, host: Host) -> dict[str, Any]:
+    """What a host must know to go out of service for the updates of its packages."""
+    return {
+        "name": host.name,
+        "address": host.node_address,
+        "role": host.role,
+        "endpoint": _endpoint(spec, host),
+        "max_unavailable": spec.cluster.max_unavailable,
+        "patching": spec.cluster.patching.model_dump() if spec.cluster.patching else None,
     }
 
 

@@ -5,6 +5,7 @@ in `remote/scripts/distributions/`.
 """
 
 import gc
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,6 +18,7 @@ from pulumi_command import local, remote
 
 from groundplane.clusters import data
 from groundplane.clusters.distribution import Distribution
+from groundplane.clusters.firewall import firewall
 from groundplane.clusters.plan import beside, observed, wanted
 from groundplane.clusters.teardown import teardown
 from groundplane.errors import GroundplaneError
@@ -31,6 +33,8 @@ __all__ = ["KubernetesCluster"]
 
 # Certificates live a year; renewed this long before their end, a quarter of them is left.
 RENEWED_BEFORE = timedelta(days=90)
+# Refused connections to a host that restarts: a server's firmware takes its minutes.
+AFTER_RESTART = 60
 # Made between two walks of Python's collector: what a hundred hosts are, 10 MB more at most.
 OBJECTS = 500_000
 
@@ -234,7 +238,7 @@ class _Plan:
         bundle = install(self.called(host.name), self.at[host.name], self.seen, self.of_host(host))
         found = self.seen.seen(host.name)
         arch, packager = (found.arch, found.packager) if found else ("amd64", "apt")
-        return step(
+        prepared = step(
             self.called(host.name, "prepare"),
             self.at[host.name],
             "prepare",
@@ -242,6 +246,31 @@ class _Plan:
             self.seen,
             self.of_host(host, bundle),
             deletes=True,
+        )
+        return self.guard(host, prepared) if self.spec.cluster.firewall else prepared
+
+    def guard(self, host: Host, prepared: remote.Command) -> remote.Command:
+        """The firewall, and a connection of its own that proves that it lets in new ones. All that
+        follows on the host waits for that; on all hosts it is done at once."""
+        found = self.seen.seen(host.name)
+        loaded = step(
+            self.called(host.name, "firewall"),
+            self.at[host.name],
+            "firewall",
+            firewall(self.spec, host, found.session.port if found and found.session else None),
+            self.seen,
+            self.of_host(host, prepared),
+            deletes=True,
+        )
+        # Whenever the other one runs, whatever for: it alone knows whether rules are on trial.
+        ran = loaded.stdin.apply(lambda text: hashlib.sha256((text or "").encode()).hexdigest())
+        return step(
+            self.called(host.name, "confirm"),
+            self.at[host.name],
+            "confirm",
+            ran.apply(lambda digest: {"firewall": digest}),
+            self.seen,
+            self.of_host(host, loaded),
         )
 
     def secrets(
@@ -304,7 +333,10 @@ class _Plan:
         if host.guest is not None and host.guest.snapshot_before_upgrade:
             orders = [self.snapshot(host, orders)]
         # Its own once more: deletes follow direct dependencies, and it leaves before they go.
-        return self.node(host, [*orders, secrets[host.name]])
+        orders = [*orders, secrets[host.name]]
+        if self.spec.cluster.patching and host.state == "present":
+            orders = [*orders, self.patch(host, orders)]
+        return self.node(host, orders)
 
     def disturbs(self, host: Host) -> bool:
         """Whether the machine of a member changes, so that it must be out of service before."""
@@ -336,6 +368,17 @@ class _Plan:
             token="machine",
         )
 
+    def patch(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
+        """Updates of its packages. It may end with the host restarting; `node` finds it back."""
+        return step(
+            self.called(host.name, "patch"),
+            self.at[host.name],
+            "patch",
+            data.patch(self.spec, host),
+            self.seen,
+            self.of_host(host, *orders),
+        )
+
     def node(self, host: Host, orders: Sequence[pulumi.Resource]) -> remote.Command:
         return step(
             self.called(host.name, "node"),
@@ -354,6 +397,7 @@ class _Plan:
             ),
             deletes=True,
             token=token_hex(8) if self._ending(host, self.distribution.pki) else None,
+            dials=AFTER_RESTART if self.spec.cluster.patching else None,
         )
 
     def _ending(self, host: Host, where: str | tuple[str, ...]) -> bool:
@@ -379,11 +423,13 @@ class _Plan:
         record = (found := self.seen.seen(self.speaker.name)) and found.record
         gone = set(record.get("gone", [])) if record else set()
         gone |= {node.name for node in silent_leavers(self.spec, self.seen) if not node.ready}
+        # Where one has a firewall, all have; to let go of what never was would make it.
+        guarded = ["firewall"] if any(self.seen.applied(n, "firewall") for n in named) else []
         left: list[pulumi.Resource] = []
         for name in sorted(gone - named):
             pulumi.log.warn(f"{name} is gone: the cluster forgets it, and it is not reset")
             # Not its scripts: an upload is forgotten without a call, and made anew by one.
-            for word in ("bundle", "prepare", "secrets", "node"):
+            for word in ("bundle", "prepare", *guarded, "secrets", "node"):
                 left.append(leave_alone(self.called(name, word), self.gone()))
         return left
 

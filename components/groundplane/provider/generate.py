@@ -18,7 +18,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from groundplane.spec.load import SECRETS
-from groundplane.spec.models import Cluster, Host, Hypervisor, Model
+from groundplane.spec.model import Model
+from groundplane.spec.models import Cluster, Host, Hypervisor
 from groundplane.spec.validate import model_in
 from groundplane.spec.values import OrOutput
 

@@ -386,6 +386,41 @@ class Backup(TypedDict):
     """The certificate that snapshots are encrypted for, in PEM form, or the path to it from the folder of the stack. Only who holds its private key, which belongs on no host, can restore."""
 
 
+class Allow(TypedDict):
+    """Something of your own that hosts let in."""
+
+    port: Any
+    """The port, or a range of ports as `8000-8100`."""
+    protocol: NotRequired[str]
+    """The protocol. One of tcp, udp, sctp."""
+    sources: NotRequired[list[str]]
+    """The ranges that it may come from. From anywhere unless given."""
+
+
+class Firewall(TypedDict):
+    """What may come to hosts: what nodes need of each other, pods, and what is named here. What hosts forward, as the traffic of pods and services, is not touched."""
+
+    ssh: NotRequired[list[str]]
+    """The ranges that SSH may come from, with the computers that run Pulumi among them. From anywhere unless given."""
+    api: NotRequired[list[str]]
+    """The ranges that may reach the cluster's API, besides nodes and pods. Anybody unless given."""
+    nodePorts: NotRequired[list[str]]
+    """The ranges that may reach NodePorts, besides nodes and pods. Nobody unless given."""
+    allow: NotRequired[list[Allow]]
+    """What else is let in, on every host."""
+
+
+class Patching(TypedDict):
+    """Updates of the hosts' own packages: once on each host for each round, in its turn, behind the gate."""
+
+    round: Any
+    """Any word, such as the day: a host that was not patched for it yet is patched. Another one begins the next round."""
+    packages: NotRequired[str]
+    """`security`: what the system's security sources hold. `all`: everything newer than what is installed. Kubernetes, its runtime and packages on hold stay as they are."""
+    reboot: NotRequired[str]
+    """Whether the host is restarted: `if-needed` for a new kernel, or where the system asks for it. One of if-needed, never, always."""
+
+
 class Preflight(TypedDict):
     """Bounds of the checks before anything is changed."""
 
@@ -448,6 +483,10 @@ class Cluster(TypedDict):
     """The API server's audit log."""
     backup: NotRequired[Backup]
     """Snapshots of etcd. Without it there are none but those before a disturbance, on the control planes and unencrypted."""
+    firewall: NotRequired[Firewall]
+    """What may come to hosts. Without it nothing is refused; `{}` turns it on."""
+    patching: NotRequired[Patching]
+    """Updates of the hosts' own packages. Without it groundplane upgrades none."""
     protect: NotRequired[bool]
     """Whether `destroy` refuses to take the cluster down."""
     ignorePreflight: NotRequired[list[str]]

@@ -74,6 +74,14 @@ class Lock:
 
 
 @dataclass(frozen=True)
+class Session:
+    """The SSH connection of the look as the host has it: who came, and to which of its ports."""
+
+    client: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Mirror:
     """A URL tried from the host: HTTP status (0: no answer) and what went wrong."""
 
@@ -165,6 +173,7 @@ class HostSeen:
 
     name: str
     root: bool = False
+    session: Session | None = None
     os_id: str = ""  # ID and VERSION_ID of os-release: "debian" and "12"
     os_version: str = ""
     arch: str = ""  # amd64 or arm64; anything else as `uname -m` says it
@@ -190,6 +199,8 @@ class HostSeen:
     missing: tuple[str, ...] = ()
     packager: str = ""
     locks: tuple[Lock, ...] = ()
+    pending: int | None = None  # packages that could be newer, as far as its lists know
+    wants_restart: bool = False
     cluster_data: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     nameservers: tuple[str, ...] = ()
@@ -243,6 +254,7 @@ def parse(name: str, output: str, sent: float, received: float) -> HostSeen:
     return HostSeen(
         name=name,
         root=one("root") == "1",
+        session=Session(one("ssh"), _number(one("ssh", 1))) if "ssh" in found else None,
         os_id=one("system"),
         os_version=one("system", 1),
         arch=architecture(one("arch")) or one("arch"),
@@ -270,6 +282,8 @@ def parse(name: str, output: str, sent: float, received: float) -> HostSeen:
         features=dict(all_of("feature", 2)),
         missing=column("missing"),
         packager=one("packager"),
+        pending=_number(one("pending")) if "pending" in found else None,
+        wants_restart="restart" in found,
         locks=tuple(Lock(path, process) for path, process in all_of("lock", 2)),
         cluster_data=column("cluster_data"),
         runtimes=column("runtime"),

@@ -52,7 +52,8 @@ class Expect:
     is asked; `mirrors` are URLs tried from the host, with `proxy` (http_proxy, https_proxy and
     no_proxy) in the environment; `ports` are TCP ports whose owners are looked up, `features`
     kernel modules and `commands` programs that are looked for. `pools` (host name -> folder) are
-    where hypervisors hold their guests; `shared`, see `Observation`.
+    where hypervisors hold their guests; `shared`, see `Observation`. `patches`: which updates of
+    packages are counted (security | all); none unless given.
     """
 
     stack: str
@@ -64,6 +65,7 @@ class Expect:
     features: tuple[str, ...] = ("overlay", "nf_conntrack")
     commands: tuple[str, ...] = ("jq", "curl", "conntrack", "ip", "openssl", "tar")
     shared: bool = False
+    patches: str = ""
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,7 @@ def parameters(expect: Expect, host: str) -> str:
     words = {
         "LEDGER": ledger.LEDGER,
         "RECORD": ledger.RECORD,
+        **({"PATCHES": expect.patches} if expect.patches else {}),
         "NODE_ADDRESS": expect.node_addresses.get(host, ""),
         **({"POOL": expect.pools[host], "STACK": expect.stack} if host in expect.pools else {}),
     }

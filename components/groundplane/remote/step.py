@@ -54,12 +54,13 @@ def _link(seen: Observation) -> str:
     return f"for-{seen.stack}" if seen.shared else "current"
 
 
-def connection(host: Host) -> remote.ConnectionArgs:
+def connection(host: Host, dials: int | None = None) -> remote.ConnectionArgs:
     """How the command provider reaches a host. The host key is always set: unset is unchecked."""
     proxy = None
     if host.jump is not None:
         proxy = remote.ProxyConnectionArgs(**_target(host.jump))
-    return remote.ConnectionArgs(**_target(host), proxy=proxy)
+    more = {"dial_error_limit": dials} if dials else {}
+    return remote.ConnectionArgs(**{**_target(host), **more}, proxy=proxy)
 
 
 def _target(host: Hop) -> dict[str, Any]:
@@ -128,6 +129,7 @@ def step(
     deletes: bool = False,
     secret_result: bool = False,
     token: str | None = None,
+    dials: int | None = None,
 ) -> remote.Command:
     """Run the step `script` on the host whenever its data or its token change.
 
@@ -136,6 +138,7 @@ def step(
     `deletes`: the script has a verb `destroy`, called when the resource is deleted.
     `secret_result`: what the step gives back on stdout is a secret.
     `token`: another than the one that the host's state asks for.
+    `dials`: how often the host may refuse before the step fails; DIALS unless given.
     """
     called = seen.called(script, instance)
     head = {
@@ -147,8 +150,9 @@ def step(
     run = f"{LIBRARY}/{_link(seen)}/run {called}"
     return remote.Command(
         name,
-        connection=connection(host),
-        create=_as_root(host, f"{run} apply"),
+        connection=connection(host, dials),
+        # Without one where it cannot be called: a step that this state never made is left unmade.
+        create=None if seen.unreachable(host.name) else _as_root(host, f"{run} apply"),
         delete=_as_root(host, f"{run} destroy") if deletes else None,
         stdin=pulumi.Output.from_input(data).apply(lambda d: canonical({**head, **d})),
         add_previous_output_in_env=False,

@@ -1,6 +1,7 @@
 """All that a user describes: the models, the files they stand in, and what is checked."""
 
 from groundplane.errors import Finding, SpecError
+from groundplane.spec.firewall import Allow, Firewall
 from groundplane.spec.load import (
     SECRETS,
     from_pulumi_config,
@@ -39,10 +40,12 @@ from groundplane.spec.models import (
     Tuning,
     immutable,
 )
+from groundplane.spec.patching import Patching
 from groundplane.spec.spec import Spec
 
 __all__ = [
     "SECRETS",
+    "Allow",
     "ApiServer",
     "Audit",
     "Backup",
@@ -54,6 +57,7 @@ __all__ = [
     "Device",
     "Endpoint",
     "Finding",
+    "Firewall",
     "Guest",
     "Host",
     "Hypervisor",
@@ -62,6 +66,7 @@ __all__ = [
     "Memory",
     "Mirrors",
     "Overcommit",
+    "Patching",
     "Preflight",
     "PrivateRegistry",
     "Proxy",

@@ -14,7 +14,8 @@ from typing import Any
 from groundplane.errors import Finding
 from groundplane.registry import PROFILES, Addon, addon_names, addon_of
 from groundplane.spec.checks import Problem, did_you_mean
-from groundplane.spec.models import Cluster, Model
+from groundplane.spec.model import Model
+from groundplane.spec.models import Cluster
 from groundplane.spec.validate import partial
 
 SIZES = ("production", "lab")

@@ -23,7 +23,8 @@ from groundplane.registry import PROFILES, addon_names
 from groundplane.spec import addons, guests
 from groundplane.spec.checks import Location, Problem, did_you_mean, place, problems
 from groundplane.spec.documents import Document, read, shown
-from groundplane.spec.models import Cluster, Guest, Host, Hypervisor, Model
+from groundplane.spec.model import Model
+from groundplane.spec.models import Cluster, Guest, Host, Hypervisor
 from groundplane.spec.siblings import Sibling, Site, collisions, seen_from
 from groundplane.spec.spec import Spec
 from groundplane.spec.validate import field_at, model_in, partial

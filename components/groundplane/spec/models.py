@@ -11,53 +11,18 @@ import ipaddress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    JsonValue,
-    ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from groundplane.spec import values as v
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-SITE: dict[str, JsonValue] = {"where": "site"}
-PLATFORM: dict[str, JsonValue] = {"where": "platform"}
-
-
-class Model(BaseModel):
-    """What all models share: no unknown keys, no change after the check."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-        arbitrary_types_allowed=True,
-    )
-
-    def __init__(self, **given: Any) -> None:
-        """Raises SpecError with all that is wrong with the fields."""
-        try:
-            super().__init__(**given)
-        except ValidationError as error:
-            from groundplane.spec.validate import refused  # which is made for these models
-
-            raise refused(type(self), error, given) from None
-
-    # Without it, pydantic would come here for what stands inside of other data, too, and see only
-    # the first error of it.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+from groundplane.spec.firewall import Firewall
+from groundplane.spec.model import PLATFORM, SITE, Model, Port
+from groundplane.spec.patching import Patching
 
 
 class Jump(Model):
@@ -208,9 +173,9 @@ class Guest(Model):
     """How its first disk is reached."""
     iothreads: Annotated[int, Field(ge=0, le=64)] = 1
     """Threads of the hypervisor that serve its disks."""
-    disks: list[DataDisk] = []
+    disks: list[DataDisk] = Field(default=[])
     """Further disks, such as for Rook."""
-    devices: list[Device] = []
+    devices: list[Device] = Field(default=[])
     """Devices of the hypervisor that it holds alone."""
     snapshot_before_upgrade: bool = False
     """Copy its disks before its Kubernetes becomes another version. The newest copy stays, beside
@@ -318,7 +283,7 @@ class Host(Model):
         default={}, examples=[{"example.org/disk": "ssd"}]
     )
     """Labels of the node."""
-    taints: list[Taint] = []
+    taints: list[Taint] = Field(default=[])
     """Taints of the node."""
     failure_domain: v.Name | None = Field(default=None, examples=["rack1"])
     """What fails together: a rack, a power feed, a room. Becomes the node's label
@@ -628,6 +593,10 @@ class Cluster(Model):
     backup: Backup | None = None
     """Snapshots of etcd. Without it there are none but those before a disturbance, on the control
     planes and unencrypted."""
+    firewall: Firewall | None = None
+    """What may come to hosts. Without it nothing is refused; `{}` turns it on."""
+    patching: Patching | None = None
+    """Updates of the hosts' own packages. Without it groundplane upgrades none."""
     protect: bool = True
     """Whether `destroy` refuses to take the cluster down."""
     ignore_preflight: list[v.PreflightName] = Field(

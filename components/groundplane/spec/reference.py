@@ -18,7 +18,8 @@ from groundplane.registry import PROFILES, Addon, addon_names, addon_of
 from groundplane.spec.addons import ALONE, PROFILE, SIZE, SIZES, Need
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import PLATFORM, SECRETS, SITE
-from groundplane.spec.models import Cluster, Host, Hypervisor, Model
+from groundplane.spec.model import Model
+from groundplane.spec.models import Cluster, Host, Hypervisor
 from groundplane.spec.siblings import PLACE
 from groundplane.spec.systems import KUBERNETES_MINORS, SYSTEMS
 from groundplane.spec.validate import model_in, yaml_example

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from groundplane.errors import Finding, SpecError
 from groundplane.spec.checks import Location, Problem, did_you_mean
-from groundplane.spec.models import Model
+from groundplane.spec.model import Model
 from groundplane.spec.values import HOSTNAME, BadValueError, show
 
 AnyModel = TypeVar("AnyModel", bound=Model)

@@ -13,6 +13,7 @@ import re
 import struct
 import sys
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -339,6 +340,33 @@ def no_proxy(value: str) -> str:
     return value
 
 
+def ports(value: Any) -> Any:
+    """A port, or a range of them, as text; anything that is neither is left for the error."""
+    first, dash, last = str(value).partition("-")
+    bounds = [first, last] if dash else [first]
+    if isinstance(value, bool) or not all(re.fullmatch(r"[1-9]\d{0,4}", text) for text in bounds):
+        raise BadValueError(
+            f"{show(value)} is neither a port nor a range of ports",
+            "Write one such as 9100, or 8000-8100.",
+        )
+    numbers = [int(text) for text in bounds]
+    if numbers[-1] > 65535 or numbers[0] > numbers[-1]:
+        raise BadValueError(
+            f"{show(value)} holds no ports", "They go from 1 to 65535; write the lower one first."
+        )
+    return str(value)
+
+
+def round_name(value: Any) -> Any:
+    """A word. YAML takes a day for a date, and digits for a number."""
+    text = value.isoformat() if isinstance(value, date) else str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text):
+        raise BadValueError(
+            f"{show(value)} is not one word", "Write one such as 2026-11-01, or november."
+        )
+    return text
+
+
 Text = Annotated[
     str,
     AfterValidator(
@@ -419,6 +447,16 @@ FlagValue = Annotated[
     str,
     BeforeValidator(flag_value),
     WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+Ports = Annotated[
+    str,
+    BeforeValidator(ports),
+    WithJsonSchema({"type": ["integer", "string"]}),
+]
+Round = Annotated[
+    str,
+    BeforeValidator(round_name),
+    WithJsonSchema({"type": ["string", "number"]}),
 ]
 Certificate = Annotated[str, AfterValidator(pem_certificate)]
 Calendar = Annotated[str, AfterValidator(calendar)]

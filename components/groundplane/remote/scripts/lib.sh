@@ -255,7 +255,8 @@ fetch() {
 # Its own timeout covers the lock of installing, not that of the package lists.
 apt() {
   local deadline=$((SECONDS + 300))
-  until DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -qq -o DPkg::Lock::Timeout=300 "$@" \
+  # needrestart, where it is there, would start services anew by itself.
+  until DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get -qq -o DPkg::Lock::Timeout=300 "$@" \
     >"$RUN/apt" 2>&1; do
     grep -q 'Could not get lock' "$RUN/apt" && [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 1

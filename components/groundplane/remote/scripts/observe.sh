@@ -13,6 +13,7 @@
 #   FEATURES      (array) kernel modules that must be there or loadable
 #   COMMANDS      (array) commands that must be there
 #   MIRRORS       (array) URLs to try;  PROXY (array) NAME=VALUE of http_proxy and its like
+#   PATCHES       which updates of packages to count: security or all
 #   POOL STACK    of a hypervisor: the folder of its guests, and whose are looked at
 #   KVM KERNEL    the device of KVM, and a kernel to try it with
 set -uo pipefail
@@ -81,6 +82,7 @@ look() {
   say groundplane 1
   say clock "$EPOCHREALTIME"
   begin_slow
+  session
   system
   hardware
   network
@@ -92,6 +94,24 @@ look() {
   certificates
   end_slow
   say end
+}
+
+# By which of the host's ports this look came, and from where. sudo takes it out of the environment,
+# and keeps it in its own.
+session() {
+  local pid=$$ name connection=
+  local -a words=()
+  while ((pid > 1)); do
+    while IFS= read -r -d '' name; do
+      [[ $name == SSH_CONNECTION=* ]] && connection=${name#*=}
+    done 2> /dev/null < "/proc/$pid/environ"
+    [[ $connection ]] && break
+    read -r -d '' name < "/proc/$pid/stat" || [[ $name ]] || return 0
+    read -r -a words <<< "${name##*) }"
+    pid=${words[1]}
+  done
+  read -r -a words <<< "$connection"
+  [[ $connection ]] && say ssh "${words[0]%%%*}" "${words[3]}"
 }
 
 system() {
@@ -291,6 +311,7 @@ packages() {
   elif type -P dnf > /dev/null; then
     say packager dnf
   fi
+  restart_wanted && say restart
   # apt, dpkg and rpm lock files by fcntl: the lock is in /proc/locks by the file's inode.
   local class
   local -A holder=()
@@ -318,6 +339,30 @@ packages() {
     first_line "/proc/$name/comm"
     say lock "$path" "$REPLY"
   done
+}
+
+# As reboot_needed of lib/reboot.sh, but for dnf, which is asked beside everything else.
+restart_wanted() {
+  local key started
+  [[ -e /run/reboot-required ]] && return
+  while read -r key started; do [[ $key == btime ]] && break; done < /proc/stat
+  find /boot -maxdepth 1 -name 'vmlinuz-*' -newerct "@$started" 2> /dev/null | grep -q .
+}
+
+# How many packages could be newer, as far as the host's own lists know. A count and no list: it is a
+# hint, and the step finds out for itself.
+pending() {
+  local only=.
+  if type -P apt-get > /dev/null; then
+    [[ $PATCHES == security ]] && only='-[Ss]ecurity'
+    say pending "$(timeout 10 apt-get -s -qq --with-new-pkgs upgrade 2> /dev/null |
+      grep '^Inst [^ ]* \[' | grep -c -- "$only")"
+  elif type -P dnf > /dev/null; then
+    local -a words=(dnf -q -C check-update)
+    [[ $PATCHES == security ]] && words+=(--security)
+    say pending "$(timeout 10 "${words[@]}" 2> /dev/null | grep -c '^[^ ]\+\.[^ ]\+ ')"
+    timeout 10 dnf -q -C needs-restarting -r 2> /dev/null | grep -q 'Reboot is required' && say restart
+  fi
 }
 
 clusters() {
@@ -355,7 +400,7 @@ ledgers() {
         file | link | absent | cert | exists) paths+=("$a") ;;
         unit) units+=("$a") ;;
         package) names+=("$a") ;;
-        sysctl | module | domain) ;;
+        sysctl | module | domain | table) ;;
         *) continue ;;
       esac
       steps+=("$step") kinds+=("$kind") as+=("$a") bs+=("$b") cs+=("$c")
@@ -480,6 +525,16 @@ now_of() {
       REPLY=${domain[$a]-absent}
       [[ $REPLY == "$b" ]] && return 0
       ;;
+    table)
+      # As firewall_digest of lib/firewall.sh works it out; jq came with the step that made the table.
+      type -P nft jq > /dev/null && ((EUID == 0)) || return 0
+      read -r REPLY _ < <(nft -s -j list table "${a% *}" "${a#* }" 2> /dev/null | jq -cS '[.nftables[]
+        | select(has("metainfo") | not)
+        | if .set then .set.elem = ([.set.elem[]? | select(type == "string" or (has("elem") | not))] | sort)
+          else . end | del(.. | objects | .handle)]' | sha256sum)
+      [[ $REPLY == "$b" ]] && return 0
+      nft list table "${a% *}" "${a#* }" > /dev/null 2>&1 || REPLY=absent
+      ;;
     cert)
       # Its date is compared by the caller, who can read it.
       [[ ${type[$a]-} ]] && return 0
@@ -562,6 +617,10 @@ begin_slow() {
   fi
   if [[ -v POOL && -c ${KVM:=/dev/kvm} && -w $KVM ]]; then
     exec {fd}< <(kvm)
+    slow+=("$fd")
+  fi
+  if [[ -v PATCHES ]]; then
+    exec {fd}< <(pending)
     slow+=("$fd")
   fi
   for url in "${MIRRORS[@]}"; do

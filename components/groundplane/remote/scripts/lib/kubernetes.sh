@@ -87,7 +87,7 @@ kubernetes_reset() {
   done
   find /var/lib/kubelet -mindepth 1 -delete 2>/dev/null || true
   remove_paths /var/log/kubernetes "$STATE/joined" "$STATE/applied" "$STATE/cordoned" "$STATE/join" \
-    "$STATE/cluster.json" "$STATE/machine" "$STATE/images"
+    "$STATE/cluster.json" "$STATE/machine" "$STATE/images" "$STATE/rebooting"
   nft delete table ip kube-proxy 2>/dev/null || true
   nft delete table ip6 kube-proxy 2>/dev/null || true
   reset_kubelet_chains iptables

@@ -23,6 +23,15 @@ leave() {
   unset KUBECONFIG
 }
 
+# out_of_service WHY: drained behind the gate, and it keeps its slot until the node step has it healthy
+# again.
+out_of_service() {
+  [ -e "$STATE/disturbing" ] || ! is_control_plane || snapshot_before
+  gate_enter disturb
+  write_atomically "$STATE/disturbing" 0600 <<<"$1"
+  node_drain
+}
+
 # ---- a guest whose machine becomes another ---------------------------------------------------
 
 # machine_changes: whether the machine of this node is about to be another than it was when the node

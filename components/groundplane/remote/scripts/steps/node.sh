@@ -4,8 +4,11 @@
 # Data: .name .address .role .state .kubernetes .runtime .endpoint .settings
 #       .max_unavailable .certificates .encryption .ignore_preflight .immutable .backup
 #       .machine of a guest: what its machine is; see release
+#       .patched the round of patches that it is to have behind it; see patch
 
 apply() {
+  # What starts with the machine is on its way.
+  if reboot_done && joined; then wait_healthy; fi
   host_apply
   if joined; then change; else enter; fi
   machine_settled

@@ -11,9 +11,6 @@ apply() {
     leave
     rm -f "$STATE/joined"
   elif [ ! -e "$STATE/disturbing" ]; then
-    ! is_control_plane || snapshot_before
-    gate_enter disturb
-    write_atomically "$STATE/disturbing" 0600 <<<machine
-    node_drain
+    out_of_service machine
   fi
 }
