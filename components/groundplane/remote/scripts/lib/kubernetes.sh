@@ -95,8 +95,11 @@ cluster_configuration() {
 }
 
 kubelet_configuration() {
+  local not_here
+  not_here=$(hardening_not_here kubelet | jq -cnR '[inputs | [.]]')
   data_json '{apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration",
-              cgroupDriver: .runtime.cgroup_driver} + (.settings.kubelet // {})'
+              cgroupDriver: .runtime.cgroup_driver} + (.settings.kubelet // {})
+             | delpaths('"$not_here"')'
 }
 
 kube_proxy_configuration() {
@@ -167,6 +170,7 @@ audit_policy() {
 # Put in place before the first API server starts; changing them later is for the gate.
 api_server_files() {
   put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
+  hardened_files
   encryption_apply
 }
 

@@ -3,7 +3,7 @@
 # disturbs the node happens here, behind the gate, and nowhere else.
 # Data: .name .address .role .state .kubernetes .runtime .endpoint .settings
 #       .max_unavailable .certificates .encryption .ignore_preflight .immutable .backup
-#       .machine of a guest: what its machine is; see release
+#       .machine of a guest: what its machine is; see release    .hardening
 
 apply() {
   host_apply
@@ -54,7 +54,13 @@ settle() {
 runtime_digest() { { runtime_config; runtime_unit; runtime_links; } | digest; }
 kubelet_digest() { { kubelet_configuration; kubelet_unit; } | digest; }
 control_plane_digest() {
-  { cluster_configuration | jq -cS 'del(.kubernetesVersion)'; audit_policy; kube_proxy_configuration; } | digest
+  {
+    cluster_configuration | jq -cS 'del(.kubernetesVersion)'
+    audit_policy
+    kube_proxy_configuration
+    admission_configuration
+    authentication_configuration
+  } | digest
 }
 
 enter_control_plane() {
@@ -184,6 +190,7 @@ control_plane_differences() {
   [ "$(applied control-plane)" = "$(control_plane_digest)" ] || { echo control-plane; return; }
   same_file "$OURS/encryption.json" < <(encryption_configuration "$(data .encryption)") ||
     { echo control-plane; return; }
+  ! hardened_files_differ || { echo control-plane; return; }
   for name in kube-apiserver kube-controller-manager kube-scheduler; do
     if [ ! -e "/etc/kubernetes/manifests/$name.yaml" ] ||
       drifted "/etc/kubernetes/manifests/$name.yaml"; then echo control-plane; return; fi
@@ -246,8 +253,7 @@ change_kubelet() {
 
 change_control_plane() {
   control_plane_documents | write_atomically "$KUBEADM" 0600
-  put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
-  encryption_apply
+  api_server_files
   if ! covers_names; then
     rm -f "$PKI/apiserver.crt" "$PKI/apiserver.key"
     phase "certs apiserver"
@@ -369,6 +375,7 @@ cluster_version() {
 # ---- facts -----------------------------------------------------------------------------------
 
 record_facts() {
+  hardening_modes
   put_file /etc/systemd/system/kubelet.service 0644 < <(kubelet_unit) || true
   fact unit kubelet enabled active
   keep_file /var/lib/kubelet/config.yaml
@@ -381,7 +388,7 @@ record_facts() {
   fact unit containerd enabled active
   is_control_plane || return 0
   local file
-  for file in /etc/kubernetes/manifests/*.yaml "$OURS/audit.json" "$OURS/encryption.json"; do
+  for file in /etc/kubernetes/manifests/*.yaml "$OURS"/*.json; do
     keep_file "$file"
   done
   for file in "$PKI"/apiserver.crt "$PKI"/etcd/server.crt; do

@@ -3,11 +3,12 @@
 # each in a folder of its version. On a host that is not a member yet there is nothing to disturb,
 # so kernel settings are made, the runtime starts and the first images come, while others bootstrap.
 # Data: .parts {NAME: {version, files: {FILE: [url, sha256]}}} .packages .runtime .settings .role
-#       .kubernetes
+#       .kubernetes .hardening
 
 apply() {
   mapfile -t packages < <(data '.packages[]')
   install_packages "${packages[@]}"
+  hardening_apply
   proxy_export
   local name version file url sha256
   while IFS=$'\t' read -r name version file url sha256; do
@@ -19,7 +20,10 @@ apply() {
   joined || FACTS=/dev/null begin
 }
 
-destroy() { remove_paths "$PARTS"; }
+destroy() {
+  hardening_reset
+  remove_paths "$PARTS"
+}
 
 # part NAME VERSION FILE URL SHA256: a binary as it is, an archive unpacked.
 part() {
