@@ -11,6 +11,7 @@ from groundplane.errors import GroundplaneError
 # A command's module is imported when it is called: --help and completion stay quick.
 COMMANDS = {
     "graph": "draw a stack's steps: what waits for what, on which host",
+    "hardening": "check whether hosts are as hard to break into as their level says",
     "init": "write a stack: hosts, their keys, the cluster's place",
     "policies": "list the rules of a policy pack",
     "preflight": "look at all hosts and say what stands in the way",
