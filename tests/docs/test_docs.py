@@ -244,7 +244,7 @@ SITE: dict[str, Any] = {
         "endpoint": {"address": "192.0.2.10", "routerId": 51},
     },
 }
-KEYS_OF_THE_PLATFORM = {"kubernetes", "network", "domain", "audit"}
+KEYS_OF_THE_PLATFORM = {"kubernetes", "network", "domain", "audit", "hardening"}
 
 
 @pytest.mark.parametrize(
