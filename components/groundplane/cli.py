@@ -12,6 +12,7 @@ from groundplane.errors import GroundplaneError
 COMMANDS = {
     "catalogue": "say whether charts are still as add-ons were written for them",
     "graph": "draw a stack's steps: what waits for what, on which host",
+    "hardening": "check whether hosts are as hard to break into as their level says",
     "init": "write a stack: hosts, their keys, the cluster's place",
     "policies": "list the rules of a policy pack",
     "preflight": "look at all hosts and say what stands in the way",

@@ -1,11 +1,11 @@
-"""What of a cluster must not be lost, nor read: backups, encryption, the audit log."""
+"""What of a cluster must not be lost, nor read: backups, encryption, the audit log, hardening."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
 from rules.clusters import CLUSTERS, plan
-from rules.rule import ADVISORY, MANDATORY, Found, Settings, View, rule
+from rules.rule import ADVISORY, MANDATORY, Found, Settings, View, need, rule
 
 
 @rule(
@@ -104,3 +104,38 @@ def cluster_protected(plan: View, settings: Settings) -> Found:
     """
     if plan["protect"].value is not True:
         yield "nothing holds up a destroy"
+
+
+@rule(
+    MANDATORY,
+    on=CLUSTERS,
+    each=plan,
+    remedy="Set cluster.hardening.level (docs/operations/hardening.md).",
+    settings={
+        "level": {
+            "type": "string",
+            "enum": ["baseline", "cis"],
+            "default": "baseline",
+            "description": "The lowest level that passes.",
+        },
+        "exemptions": {
+            "type": "integer",
+            "default": 10,
+            "minimum": 0,
+            "description": "How many checks may be exempt.",
+        },
+    },
+)
+def hosts_hardened(plan: View, settings: Settings) -> Found:
+    """Hosts and cluster are hardened, and few checks of that are exempt.
+
+    As they come, they are made for everybody's convenience, an intruder's too.
+    """
+    level, exempt = plan["hardening"]["level"].text, plan["hardening"]["exempt"]
+    if level not in (settings["level"], "cis"):
+        told = level or "not told"
+        yield f"its level of hardening is {told}, and {settings['level']} is asked for"
+    need(exempt)
+    count = len(list(exempt))
+    if count > settings["exemptions"]:
+        yield f"{count} checks of its hardening are exempt"

@@ -245,7 +245,14 @@ SITE: dict[str, Any] = {
         "endpoint": {"address": "192.0.2.10", "routerId": 51},
     },
 }
-KEYS_OF_THE_PLATFORM = {"distribution", "kubernetes", "network", "domain", "audit"}
+KEYS_OF_THE_PLATFORM = {
+    "audit",
+    "distribution",
+    "domain",
+    "hardening",
+    "kubernetes",
+    "network",
+}
 
 
 @pytest.mark.parametrize(

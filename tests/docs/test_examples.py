@@ -109,7 +109,7 @@ def test_ha(run: Run, tmp_path: Path) -> None:
     nodes = [name for name in engine.made if name.endswith("-node")]
     assert len(nodes) == 5
     control, worker = engine.data("ha-rack1-n1-node"), engine.data("ha-rack2-n2-node")
-    assert control["settings"]["api_server"]["args"] == {"max-requests-inflight": "800"}
+    assert control["settings"]["api_server"]["args"]["max-requests-inflight"] == "800"
     assert control["settings"]["kubelet"]["maxPods"] == worker["settings"]["kubelet"]["maxPods"]
     assert control["backup"]["keep"] == 28
     assert "api_server" not in worker["settings"], "a worker knows nothing of API servers"

@@ -27,6 +27,7 @@ LONG = {
     "test_21_upgrade.py",
     "test_22_five.py",
     "test_24_firewall.py",
+    "test_24_hardening.py",
     "test_40_restore.py",
     "test_51_twins.py",
     "test_50_vm_and_metal.py",

@@ -30,7 +30,9 @@ from groundplane.spec import (
     Containerd,
     Endpoint,
     Firewall,
+    Hardening,
     Mirrors,
+    PodSecurity,
     Proxy,
     Spec,
 )
@@ -85,11 +87,23 @@ CASES: dict[str, Spec] = {
     "alone": spec(
         [host("cp2", "192.0.2.12", "control-plane"), host("w1", "192.0.2.21", "worker")],
     ),
+    "unhardened": spec(hardening=Hardening(level="none")),
+    "cis": spec(
+        hardening=Hardening(
+            level="cis",
+            exempt={"usb-storage": "the hosts start from a stick", "kubelet-pids": "few pods"},
+            pod_security=PodSecurity(enforce="restricted", exempt_namespaces=["rook-ceph"]),
+        )
+    ),
 }
 
 # File name -> what prints it.
 BOTH = {
     "sysctl.conf": "host_sysctls",
+    "modprobe.conf": "hardening_modules",
+    "journald.conf": "hardening_journald",
+    "hardening-rows": "for kind in sysctl mount sshd apt line mode package unit; do "
+    "hardening_rows $kind; done",
     "containerd.toml": "runtime_config",
     "containerd.service": "runtime_unit",
     "runtime-links": "runtime_links",
@@ -105,6 +119,8 @@ CONTROL_PLANE = BOTH | {
     "kube-proxy.json": "kube_proxy_configuration",
     "join.json": "join_documents /var/lib/groundplane/join/discovery.conf",
     "audit.json": "audit_policy",
+    "admission.json": "admission_configuration",
+    "authentication.json": "authentication_configuration",
     "encryption.json": "encryption_configuration 1",
     "haproxy.cfg": "! endpoint_managed || endpoint_haproxy",
     "keepalived.cfg": "! endpoint_managed || endpoint_keepalived",
@@ -150,6 +166,7 @@ def documents(case: str, machine: str) -> dict[str, str]:
     with TemporaryDirectory() as folder:
         host = Host(Path(folder) / "host")
         host.write(SECRET_FILE, SECRET)
+        host.fake("systemd-detect-virt", "exit 1")
         host.write("/opt/groundplane/cni-plugins/1.9.1/ptp", "", 0o755)
         # The interface that holds the node's address.
         network = "ip link add eno1 type veth; ip address add 192.0.2.12/24 dev eno1; "

@@ -276,6 +276,48 @@ MUTATIONS = {
         "true || die",
         "test_patch.py::test_one_that_did_not_restart_is_named",
     ),
+    "settings of SSH are taken without a trial": Mutation(
+        "lib/hardening.sh",
+        "  systemd-run --quiet --collect --unit=groundplane-ssh-rollback",
+        "  : systemd-run --quiet --collect --unit=groundplane-ssh-rollback",
+        "test_hardening.py::test_settings_of_ssh_are_on_trial",
+    ),
+    "sshd is told of settings that it refuses": Mutation(
+        "lib/hardening.sh",
+        'if ! sshd -t 2>"$RUN/sshd"; then',
+        "if false; then",
+        "test_hardening.py::test_settings_that_sshd_refuses_are_taken_back",
+    ),
+    "a container writes settings of the kernel": Mutation(
+        "lib/hardening.sh",
+        "{ hardening_table \"$1\" | awk -F'\\t' -v OFS='\\t' '$7 != \"no\" {",
+        "{ hardening_table \"$1\" | awk -F'\\t' -v OFS='\\t' '{",
+        "test_hardening.py::test_in_a_container_nothing_of_the_kernel_is_touched",
+    ),
+    "a setting that is asked for is not made": Mutation(
+        "lib/hardening.sh",
+        '[ -z "$key" ] || set_sysctl "$key" "$value"',
+        ":",
+        "test_hardening.py::test_baseline",
+    ),
+    "a lower level leaves settings of the kernel": Mutation(
+        "lib/hardening.sh",
+        '*$\'\\n\'"$key = "* ]] || sysctl_back "$key"',
+        "*$'\\n'\"$key = \"* ]] || :",
+        "test_hardening.py::test_a_lower_level_takes_back_what_it_does_not_ask",
+    ),
+    "what is exempt is set": Mutation(
+        "lib/hardening.sh",
+        ' && !index(exempt, " " $1 " ")',
+        "",
+        "test_hardening.py::test_what_is_exempt_is_left_alone",
+    ),
+    "files keep rights that they may not have": Mutation(
+        "lib/hardening.sh",
+        'chmod "$(printf %o $((8#$is & 8#$most)))" "$path"',
+        ":",
+        "test_hardening.py::test_files_have_no_more_rights_than_they_may",
+    ),
     "silence of the API server takes all routes away": Mutation(
         "plain-network",
         '  [ -n "$wanted" ] || return 0\n',

@@ -31,6 +31,7 @@ from groundplane.spec import (
     ApiServer,
     Backup,
     Containerd,
+    Hardening,
     Host,
     Jump,
     Mirrors,
@@ -535,6 +536,18 @@ TOUCHED: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"mirrors": Mirrors(downloads="http://192.0.2.5:8080")},
         {f"metal-{m}-prepare" for m in ("cp1", "cp2", "cp3", "w1", "w2")},
     ),
+    "the level of hardening": (
+        {"hardening": Hardening(level="cis")},
+        {
+            f"metal-{m}-{s}"
+            for m in ("cp1", "cp2", "cp3", "w1", "w2")
+            for s in ("prepare", "secrets", "node")
+        },
+    ),
+    "an exemption that is a host's": (
+        {"hardening": Hardening(exempt={"cramfs": "old disks"})},
+        {f"metal-{m}-{s}" for m in ("cp1", "cp2", "cp3", "w1", "w2") for s in ("prepare", "node")},
+    ),
     "the protection": ({"protect": False}, set()),
 }
 
@@ -599,6 +612,13 @@ def test_the_data_of_a_step_is_small(there: dict[str, Resource]) -> None:
     for resource in steps(there):
         if "stdin" not in resource.secrets:
             assert len(resource.inputs["stdin"]) < 2048, resource.name
+
+
+def test_the_data_of_a_step_stay_small_at_the_highest_level(run: Run) -> None:
+    made = spec(hosts(5), hardening=Hardening(level="cis"))
+    for resource in steps(run(made, standing(made))):
+        if "stdin" not in resource.secrets:
+            assert len(resource.inputs["stdin"]) < 2560, resource.name
 
 
 def canary_spec(tmp_path: Path) -> Spec:

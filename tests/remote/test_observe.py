@@ -216,6 +216,9 @@ def test_facts_that_hold(on_host: Path) -> None:
         ("sysctl", "kernel/ostype", "Linux"),
         ("sysctl", "net.ipv4.ip_local_port_range", *port_range()),
         ("sysctl", "net.ipv4.ip_local_port_range", " ".join(port_range())),
+        ("mode", str(text), "0640"),
+        ("mode", str(on_host / "ledger"), f"{(on_host / 'ledger').stat().st_mode & 0o777:04o}"),
+        ("mount", "/proc", of_proc()),
         ("package", "bash"),
         ("unheard-of", "is not judged"),
     )
@@ -224,6 +227,12 @@ def test_facts_that_hold(on_host: Path) -> None:
 
 def port_range() -> list[str]:
     return Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+
+
+def of_proc() -> str:
+    """The options of what is mounted on /proc."""
+    lines = Path("/proc/mounts").read_text().splitlines()
+    return [line.split()[3] for line in lines if line.split()[1] == "/proc"][-1]
 
 
 def test_facts_that_do_not(on_host: Path) -> None:
@@ -249,9 +258,13 @@ def test_facts_that_do_not(on_host: Path) -> None:
         ("absent", "folder"): ("", "present"),
         ("sysctl", "kernel.ostype", "Plan", "9"): ("Plan 9", "Linux"),
         ("sysctl", "kernel.no_such_key", "1"): ("1", "absent"),
+        ("mode", "opened", "0644"): ("0644", "0666"),
+        ("mode", "deleted", "0644"): ("0644", "absent"),
+        ("mount", "/proc", "nodev,no-such-option"): ("nodev,no-such-option", of_proc()),
+        ("mount", "/no/such/mount", "nodev"): ("nodev", "absent"),
         ("package", "no-such-package"): ("", "absent"),
     }
-    in_files = ("file", "link", "absent")
+    in_files = ("file", "link", "absent", "mode")
     facts = [
         (kind, str(on_host / name) if kind in in_files else name, *rest)
         for kind, name, *rest in cases

@@ -166,7 +166,7 @@ def test_a_second_call_waits_for_the_first(host: Host) -> None:
     second.stdin.close()
     second.stdin = None
     time.sleep(1)
-    assert host.calls == []
+    assert not [call for call in host.calls if call.startswith("systemd-run")]
     host.path("/run/units/active/groundplane-example").unlink()
     _, err = second.communicate(timeout=60)
     assert (second.returncode, err) == (0, "changed /etc/example\n")

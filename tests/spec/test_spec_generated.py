@@ -27,9 +27,10 @@ def test_schemas_are_current(kind: str) -> None:
     assert written == schema.text(kind), "run: python -m groundplane.spec.schema"
 
 
-def test_the_reference_is_current() -> None:
-    written = (ROOT / reference.PAGE).read_text(encoding="utf-8")
-    assert written == reference.page(), "run: python -m groundplane.spec.reference"
+@pytest.mark.parametrize("path", reference.WRITTEN, ids=lambda path: path.name)
+def test_the_reference_is_current(path: Path) -> None:
+    written = (ROOT / path).read_text(encoding="utf-8")
+    assert written == reference.WRITTEN[path](), "run: python -m groundplane.spec.reference"
 
 
 def test_the_page_of_add_ons_is_current() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -11,7 +12,7 @@ from groundplane.catalogue import with_mirror
 from groundplane.clusters.distribution import Distribution
 from groundplane.registry import distribution_of
 from groundplane.remote.guests import Guest
-from groundplane.spec import Cluster, Host, Spec, immutable
+from groundplane.spec import Cluster, Host, Spec, hardening, immutable
 
 __all__ = [
     "SECRET",
@@ -113,6 +114,7 @@ def _host(spec: Spec, host: Host) -> dict[str, Any]:
         "role": host.role,
         "kubernetes": version_of(spec, host),
         "runtime": _runtime(spec, host),
+        "hardening": hardening.on_hosts(spec.cluster.hardening),
     }
 
 
@@ -179,14 +181,16 @@ def _settings(spec: Spec, host: Host) -> dict[str, Any]:
     everywhere = {
         "network": cluster.network,
         "pod_cidrs": cluster.pod_cidrs,
-        "kubelet": {k: v for k, v in cluster.kubelet.items() if k != "cgroupDriver"},
+        "kubelet": hardening.kubelet(cluster.hardening)
+        | {k: v for k, v in cluster.kubelet.items() if k != "cgroupDriver"},
     }
     if facts_of(cluster).programs:
         # A part of the one program on each node, and no DaemonSet's.
         everywhere["kube_proxy"] = cluster.kube_proxy
     if host.role == "worker":
         return everywhere
-    arguments = dict(cluster.api_server.extra_args)
+    flags = partial(hardening.flags, cluster.hardening)
+    arguments = flags("kube-apiserver", cluster.api_server.extra_args)
     if cluster.api_server.feature_gates:
         gates = sorted(cluster.api_server.feature_gates.items())
         arguments["feature-gates"] = ",".join(f"{gate}={str(on).lower()}" for gate, on in gates)
@@ -197,8 +201,11 @@ def _settings(spec: Spec, host: Host) -> dict[str, Any]:
         "service_cidrs": cluster.service_cidrs,
         "node_masks": cluster.node_cidr_masks,
         "api_server": {"args": arguments, "sans": cluster.api_server.cert_sans},
-        "controller_manager": cluster.controller_manager.extra_args,
-        "scheduler": cluster.scheduler.extra_args,
+        "admission": hardening.admission(cluster.hardening),
+        "controller_manager": flags(
+            "kube-controller-manager", cluster.controller_manager.extra_args
+        ),
+        "scheduler": flags("kube-scheduler", cluster.scheduler.extra_args),
         "kube_proxy": cluster.kube_proxy,
         "audit": cluster.audit.model_dump(exclude_defaults=True),
     }

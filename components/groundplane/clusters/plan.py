@@ -31,6 +31,7 @@ SETTINGS = (
     "scheduler",
     "kube_proxy",
     "audit",
+    "hardening",
 )
 
 
@@ -61,6 +62,10 @@ def wanted(spec: Spec) -> dict[str, Any]:
         # Always there: the step `secrets` brings the key, and the API server's flag is refused.
         "encryption": {"provider": "secretbox", "generation": cluster.encryption_generation},
         "audit": _audit(cluster),
+        "hardening": {
+            "level": cluster.hardening.level,
+            "exempt": sorted(cluster.hardening.exempt),
+        },
         "backup": _backup(cluster),
         "protect": cluster.protect,
     }

@@ -26,7 +26,7 @@ from groundplane.hosts import HostSource
 from groundplane.remote.connect import HostUnreachable, Kind
 from groundplane.remote.observation import Observation
 from groundplane.remote.step import INPUTS, install, leave_alone, step
-from groundplane.spec import Host, Spec
+from groundplane.spec import Host, Spec, hardening
 from groundplane.survey import silent_leavers, survey
 
 __all__ = ["KubernetesCluster"]
@@ -303,6 +303,7 @@ class _Plan:
                 pulumi.Output.all(payload=payload, registry=login, backup=backup).apply(
                     lambda all: {
                         "role": host.role,
+                        "ssh": hardening.of_ssh(self.spec.cluster.hardening),
                         **all["payload"],
                         "registry": all["registry"],
                         "backup": all["backup"],

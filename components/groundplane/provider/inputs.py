@@ -332,6 +332,26 @@ class Audit(TypedDict):
     """Size in MiB at which a new log file is begun."""
 
 
+class PodSecurity(TypedDict):
+    """What pods may be where their namespace has no label `pod-security.kubernetes.io`. At the level `cis` only."""
+
+    enforce: NotRequired[str]
+    """`privileged`: anything. `baseline`: nothing that takes over a node. `restricted`: the most that a pod can be asked. What `restricted` would refuse is told to whoever makes the pod, and written into the audit log."""
+    exemptNamespaces: NotRequired[list[str]]
+    """Namespaces that take any pod, besides kube-system. One that has the label needs no entry."""
+
+
+class Hardening(TypedDict):
+    """How hard the hosts and the cluster are made to break into. A level that is raised shows in the preview as the steps that will run; one that is lowered takes back what groundplane set."""
+
+    level: NotRequired[str]
+    """`none`: nothing but what Kubernetes needs. `baseline`: what breaks nobody. `cis`: what the CIS benchmarks ask besides, such as SSH by keys only, an audit log of the kernel, and pods that cannot take over their node."""
+    exempt: NotRequired[dict[str, str]]
+    """Checks that are left out, each with the reason: what they ask for is not set."""
+    podSecurity: NotRequired[PodSecurity]
+    """What pods may be."""
+
+
 class SshTarget(TypedDict):
     """A directory on another machine, reached by SSH from the control planes."""
 
@@ -481,6 +501,8 @@ class Cluster(TypedDict):
     """Raised by one, it makes the administrator's kubeconfig anew, for a user of its own, and takes the rights from the one before."""
     audit: NotRequired[Audit]
     """The API server's audit log."""
+    hardening: NotRequired[Hardening]
+    """How hard the hosts and the cluster are made to break into."""
     backup: NotRequired[Backup]
     """Snapshots of etcd. Without it there are none but those before a disturbance, on the control planes and unencrypted."""
     firewall: NotRequired[Firewall]

@@ -13,7 +13,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from groundplane.remote.connect import (
 )
 from groundplane.spec.models import Host
 
-__all__ = ["Facts", "NotSeenError", "Portrait", "portraits"]
+__all__ = ["Answer", "Facts", "NotSeenError", "Portrait", "arguments", "ask", "flat", "portraits"]
 
 SECONDS = 120  # an emulated machine takes a second for each start of kubectl
 THERE = "there"
@@ -71,11 +71,36 @@ def portraits(stacks: Sequence[Sequence[Host]]) -> list[Portrait]:
 
 
 async def _portraits(stacks: Sequence[Sequence[Host]]) -> list[Portrait]:
-    script = (Path(__file__).parent / "scripts" / "twins.sh").read_text()
     async with dialler() as dial:
-        looks = [asyncio.gather(*(_look(dial, h, script) for h in hosts)) for hosts in stacks]
+        looks = [_looks(dial, hosts, "twins.sh", _words) for hosts in stacks]
         answers = await asyncio.gather(*looks)
     return [assemble(hosts, found) for hosts, found in zip(stacks, answers, strict=True)]
+
+
+def _words(host: Host) -> str:
+    control_plane = "1" if host.role == "control-plane" else ""
+    words = {"NODE_ADDRESS": host.node_address, "API": control_plane}
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in words.items())
+
+
+def ask(
+    hosts: Sequence[Host], script: str, words: Callable[[Host], str]
+) -> list[Answer | HostUnreachable]:
+    """What a script that speaks as twins.sh does says on these hosts, all asked at once; `words`
+    are the lines before it."""
+
+    async def work() -> list[Answer | HostUnreachable]:
+        async with dialler() as dial:
+            return await _looks(dial, hosts, script, words)
+
+    return finish(work())
+
+
+async def _looks(
+    dial: Dial, hosts: Sequence[Host], script: str, words: Callable[[Host], str]
+) -> list[Answer | HostUnreachable]:
+    text = (Path(__file__).parent / "scripts" / script).read_text()
+    return await asyncio.gather(*(_look(dial, host, words(host) + text) for host in hosts))
 
 
 async def _look(dial: Dial, host: Host, script: str) -> Answer | HostUnreachable:
@@ -83,10 +108,7 @@ async def _look(dial: Dial, host: Host, script: str) -> Answer | HostUnreachable
         return HostUnreachable(
             host.name, Kind.STOPPED, "its machine is not there", "`pulumi up` makes it."
         )
-    control_plane = "1" if host.role == "control-plane" else ""
-    words = {"NODE_ADDRESS": host.node_address, "API": control_plane}
-    given = "".join(f"{name}={shlex.quote(value)}\n" for name, value in words.items())
-    done = await run(dial, host, ["bash", "-s"], given + script, SECONDS)
+    done = await run(dial, host, ["bash", "-s"], script, SECONDS)
     if not isinstance(done, Done):
         return done
     try:

@@ -11,6 +11,7 @@ import ipaddress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from groundplane.spec import hardening
 from groundplane.spec import values as v
 from groundplane.spec.firewall import Firewall
 from groundplane.spec.model import PLATFORM, SITE, Model, Port
@@ -516,6 +518,34 @@ class Backup(Model):
     folder of the stack. Only who holds its private key, which belongs on no host, can restore."""
 
 
+class PodSecurity(Model):
+    """What pods may be where their namespace has no label `pod-security.kubernetes.io`. At the
+    level `cis` only."""
+
+    enforce: Literal["privileged", "baseline", "restricted"] = "baseline"
+    """`privileged`: anything. `baseline`: nothing that takes over a node. `restricted`: the most
+    that a pod can be asked. What `restricted` would refuse is told to whoever makes the pod, and
+    written into the audit log."""
+    exempt_namespaces: list[v.Name] = Field(default=[], examples=[["rook-ceph"]])
+    """Namespaces that take any pod, besides kube-system. One that has the label needs no entry."""
+
+
+class Hardening(Model):
+    """How hard the hosts and the cluster are made to break into. A level that is raised shows in
+    the preview as the steps that will run; one that is lowered takes back what groundplane set."""
+
+    level: Literal["none", "baseline", "cis"] = "baseline"
+    """`none`: nothing but what Kubernetes needs. `baseline`: what breaks nobody. `cis`: what the
+    CIS benchmarks ask besides, such as SSH by keys only, an audit log of the kernel, and pods that
+    cannot take over their node."""
+    exempt: dict[Annotated[str, AfterValidator(hardening.known)], v.Text] = Field(
+        default={}, examples=[{"usb-storage": "the hosts start from a stick"}]
+    )
+    """Checks that are left out, each with the reason: what they ask for is not set."""
+    pod_security: PodSecurity = PodSecurity()
+    """What pods may be."""
+
+
 class Preflight(Model):
     """Bounds of the checks before anything is changed."""
 
@@ -590,6 +620,8 @@ class Cluster(Model):
     the rights from the one before."""
     audit: Audit = Field(default=Audit(), json_schema_extra=PLATFORM)
     """The API server's audit log."""
+    hardening: Hardening = Field(default=Hardening(), json_schema_extra=PLATFORM)
+    """How hard the hosts and the cluster are made to break into."""
     backup: Backup | None = None
     """Snapshots of etcd. Without it there are none but those before a disturbance, on the control
     planes and unencrypted."""

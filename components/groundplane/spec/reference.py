@@ -1,5 +1,6 @@
-"""docs/reference/configuration.md and add-ons.md from the models: `python -m
-groundplane.spec.reference`, run in the project's folder. A test keeps the pages current."""
+"""docs/reference/configuration.md and add-ons.md from the models; hardening.md, and what hosts read
+of it, from hardening.yaml: `python -m groundplane.spec.reference`, run in the project's folder. A
+test keeps them current."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from groundplane.catalogue import product
 from groundplane.registry import PROFILES, Addon, addon_names, addon_of
+from groundplane.spec import hardening
 from groundplane.spec.addons import ALONE, PROFILE, SIZE, SIZES, Need
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import PLATFORM, SECRETS, SITE
@@ -26,6 +28,8 @@ from groundplane.spec.validate import model_in, yaml_example
 
 PAGE = Path("docs/reference/configuration.md")
 ADDONS = Path("docs/reference/add-ons.md")
+HARDENING = Path("docs/reference/hardening.md")
+TABLE = Path("components/groundplane/remote/scripts/lib/hardening.tsv")
 
 
 def page() -> str:
@@ -323,11 +327,108 @@ def _systems() -> Iterator[str]:
         yield f"| {name} | {system.arch} | {'yes' if system.tested else 'no'} |"
 
 
+def hardening_page() -> str:
+    """All that hardening is, in Markdown."""
+    return "\n".join(_hardening()) + "\n"
+
+
+def _hardening() -> Iterator[str]:
+    yield "# Hardening"
+    yield ""
+    yield "<!-- Generated from hardening.yaml by `python -m groundplane.spec.reference`. -->"
+    yield ""
+    yield "What each level of `cluster.hardening` asks for; `cis` asks for all of `baseline`, too."
+    yield "[How to use it](../operations/hardening.md). Sections of *CIS Kubernetes* are of the CIS"
+    yield "Kubernetes Benchmark 1.11, those of *CIS Debian* of the CIS Debian Linux 12 Benchmark"
+    yield "1.1.0; the sentences are ours, and this is neither benchmark as a whole."
+    yield ""
+    yield "*By* says who makes it so: groundplane, by the level; kubeadm or the system, and then it"
+    yield "is only checked; or nobody, and then it fails until it is exempt."
+    for level in hardening.LEVELS[1:]:
+        found = [check for check in hardening.checks() if check.level == level]
+        for kind, (title, about) in KINDS.items():
+            rows = [check for check in found if check.kind == kind]
+            if not rows:
+                continue
+            yield ""
+            yield f"## {level}: {title}"
+            yield ""
+            yield about
+            yield ""
+            yield "| check | what must hold | how it is looked at | by | source |"
+            yield "| --- | --- | --- | --- | --- |"
+            for check in rows:
+                what = " ".join(filter(None, [check.what, check.note]))
+                cells = [f"`{check.id}`", what, _looked_at(check), check.by, check.source]
+                yield f"| {' | '.join(cells)} |"
+            remedies = [check for check in rows if check.remedy]
+            if remedies:
+                yield ""
+                yield "Where it does not hold:"
+                yield ""
+                yield from (
+                    f"- `{check.id}`: {' '.join(check.remedy.split())}" for check in remedies
+                )
+            reasons = {check.cannot for check in rows if check.cannot}
+            if reasons:
+                yield ""
+                yield "In a container:"
+                yield ""
+                for reason in sorted(reasons):
+                    ids = ", ".join(f"`{check.id}`" for check in rows if check.cannot == reason)
+                    yield f"- {reason} Cannot apply: {ids}."
+
+
+KINDS = {
+    "sysctl": ("the kernel's settings", "The kernel's own value is read."),
+    "module": ("kernel modules", "modprobe says what it would do, the kernel what is loaded."),
+    "mount": ("file systems", "The options of what is mounted there; nothing where it is no file "
+              "system of its own."),
+    "journald": ("the system's log", "As journald reads all its files together."),
+    "unit": ("services", "One of them runs, and starts at boot."),
+    "package": ("packages", "Packages are never removed again."),
+    "apt": ("updates", "As apt reads all its files together."),
+    "line": ("further settings", "The file has the line."),
+    "confinement": ("confinement of programs", "The kernel is asked."),
+    "sshd": ("SSH", "As sshd itself understands its files (`sshd -T`)."),
+    "mode": ("files", "Owner and rights; they are made narrower, and never wider."),
+    "kubelet": ("the kubelet", "The configuration file that it was started with."),
+    "flag": ("the control plane", "The command line of what runs."),
+    "document": ("what the API server reads", "The file that it was started with."),
+}  # fmt: skip
+
+
+def _looked_at(check: hardening.Check) -> str:
+    key = check.key if isinstance(check.key, str) else ", ".join(check.key)
+    value = check.value if isinstance(check.value, str) else ", ".join(check.value or ())
+    said = " ".join(
+        filter(
+            None,
+            [
+                f"`{key}`" if key else "",
+                f"`{value}`" if value else "",
+                f"or {', '.join(f'`{each}`' for each in check.also)}" if check.also else "",
+                f"has {', '.join(f'`{each}`' for each in check.includes)}"
+                if check.includes
+                else "",
+                f"lacks {', '.join(f'`{each}`' for each in check.without)}"
+                if check.without
+                else "",
+            ],
+        )
+    )
+    return (said or "AppArmor or SELinux").replace("|", "\\|")
+
+
+WRITTEN = {PAGE: page, ADDONS: addons_page, HARDENING: hardening_page, TABLE: hardening.table}
+"""What is generated from what."""
+
+
 def main() -> None:
-    """Writes the pages."""
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page(), encoding="utf-8")
-    ADDONS.write_text(addons_page(), encoding="utf-8")
+    """Writes them."""
+    for path, text in WRITTEN.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -397,10 +397,10 @@ ledgers() {
     paths+=("$path")
     while IFS=$'\t' read -r kind a b c; do
       case $kind in
-        file | link | absent | cert | exists) paths+=("$a") ;;
+        file | link | absent | cert | exists | mode) paths+=("$a") ;;
         unit) units+=("$a") ;;
         package) names+=("$a") ;;
-        sysctl | module | domain | table) ;;
+        sysctl | module | domain | table | mount) ;;
         *) continue ;;
       esac
       steps+=("$step") kinds+=("$kind") as+=("$a") bs+=("$b") cs+=("$c")
@@ -507,6 +507,18 @@ now_of() {
           ;;
         *) REPLY="not a file" ;;
       esac
+      ;;
+    mode)
+      [[ ${type[$a]-} ]] && printf -v REPLY '%04o' "$((8#${mode[$a]}))"
+      [[ $REPLY == "$b" ]] && return 0
+      ;;
+    mount)
+      local option
+      REPLY=$(while read -r _ path _ option _; do [[ $path == "$a" ]] && echo "$option"; done < /proc/mounts)
+      [[ $REPLY ]] || REPLY=absent
+      REPLY=${REPLY##*$'\n'}
+      for option in ${b//,/ }; do [[ ,$REPLY, == *",$option,"* ]] || return 1; done
+      return 0
       ;;
     link)
       [[ ${type[$a]-} ]] && REPLY=${target[$a]:-not a link}

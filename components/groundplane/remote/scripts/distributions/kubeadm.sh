@@ -133,8 +133,11 @@ cluster_configuration() {
 }
 
 kubelet_configuration() {
+  local not_here
+  not_here=$(hardening_not_here kubelet | jq -cnR '[inputs | [.]]')
   data_json '{apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration",
-              cgroupDriver: .runtime.cgroup_driver} + (.settings.kubelet // {})'
+              cgroupDriver: .runtime.cgroup_driver} + (.settings.kubelet // {})
+             | delpaths('"$not_here"')'
 }
 
 kube_proxy_configuration() {
@@ -320,7 +323,13 @@ settle() {
 runtime_digest() { { runtime_config; runtime_unit; runtime_links; } | digest; }
 kubelet_digest() { { kubelet_configuration; kubelet_unit; } | digest; }
 control_plane_digest() {
-  { cluster_configuration | jq -cS 'del(.kubernetesVersion)'; audit_policy; kube_proxy_configuration; } | digest
+  {
+    cluster_configuration | jq -cS 'del(.kubernetesVersion)'
+    audit_policy
+    kube_proxy_configuration
+    admission_configuration
+    authentication_configuration
+  } | digest
 }
 
 # differences: what would disturb the node, one word a line, in the order in which it is done.
@@ -342,6 +351,7 @@ control_plane_differences() {
   [ "$(applied control-plane)" = "$(control_plane_digest)" ] || { echo control-plane; return; }
   same_file "$OURS/encryption.json" < <(encryption_configuration "$(data .encryption)") ||
     { echo control-plane; return; }
+  ! hardened_files_differ || { echo control-plane; return; }
   for name in kube-apiserver kube-controller-manager kube-scheduler; do
     if [ ! -e "/etc/kubernetes/manifests/$name.yaml" ] ||
       drifted "/etc/kubernetes/manifests/$name.yaml"; then echo control-plane; return; fi
@@ -374,8 +384,7 @@ change_kubelet() {
 
 change_control_plane() {
   control_plane_documents | write_atomically "$KUBEADM" 0600
-  put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
-  encryption_apply
+  api_server_files
   if ! covers_names; then
     rm -f "$PKI/apiserver.crt" "$PKI/apiserver.key"
     phase "certs apiserver"
@@ -500,6 +509,7 @@ cluster_version() {
 # ---- facts ------------------------------------------------------------------------------------
 
 record_facts() {
+  hardening_modes
   put_file /etc/systemd/system/kubelet.service 0644 < <(kubelet_unit) || true
   fact unit kubelet enabled active
   keep_file /var/lib/kubelet/config.yaml
@@ -512,7 +522,7 @@ record_facts() {
   fact unit containerd enabled active
   is_control_plane || return 0
   local file
-  for file in /etc/kubernetes/manifests/*.yaml "$OURS/audit.json" "$OURS/encryption.json"; do
+  for file in /etc/kubernetes/manifests/*.yaml "$OURS"/*.json; do
     keep_file "$file"
   done
   for file in "$PKI"/apiserver.crt "$PKI"/etcd/server.crt; do

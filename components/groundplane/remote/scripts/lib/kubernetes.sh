@@ -31,6 +31,7 @@ audit_policy() {
 # Put in place before the first API server starts; changing them later is for the gate.
 api_server_files() {
   put_file "$OURS/audit.json" 0600 < <(audit_policy) || true
+  hardened_files
   encryption_apply
 }
 

@@ -4,7 +4,7 @@
 # Data: .name .address .role .state .kubernetes .runtime .endpoint .settings
 #       .max_unavailable .certificates .encryption .ignore_preflight .immutable .backup
 #       .machine of a guest: what its machine is; see release
-#       .patched the round of patches that it is to have behind it; see patch
+#       .patched the round of patches that it is to have behind it; see patch    .hardening
 
 apply() {
   # What starts with the machine is on its way.

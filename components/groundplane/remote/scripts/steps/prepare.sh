@@ -3,12 +3,13 @@
 # each in a folder of its version. On a host that is not a member yet there is nothing to disturb,
 # so kernel settings are made, the runtime starts and the first images come, while others bootstrap.
 # Data: .parts {NAME: {version, files: {FILE: [url, sha256]}}} .packages .runtime .settings .role
-#       .kubernetes .distribution (of a host that is not kubeadm's)
+#       .kubernetes .hardening .distribution (of a host that is not kubeadm's)
 
 apply() {
   [ -z "$(data .distribution)" ] || put_file "$STATE/distribution" 0644 < <(data .distribution) || true
   mapfile -t packages < <(data '.packages[]')
   install_packages "${packages[@]}"
+  hardening_apply
   proxy_export
   local name version file url sha256
   while IFS=$'\t' read -r name version file url sha256; do
@@ -20,7 +21,10 @@ apply() {
   joined || FACTS=/dev/null begin
 }
 
-destroy() { remove_paths "$PARTS" "$STATE/distribution"; }
+destroy() {
+  hardening_reset
+  remove_paths "$PARTS" "$STATE/distribution"
+}
 
 # part NAME VERSION FILE URL SHA256: a binary as it is, an archive unpacked.
 part() {

@@ -3,6 +3,7 @@
 # secret input hides its whole diff.
 # Data: control plane: .identity {PATH: TEXT} .encryption .backup {recipient target proxy}
 #       worker: .join_token .ca      both: .registry {address ca username password}
+#       .ssh is new where SSH's settings are: the connection of this step proves them
 
 apply() {
   local path
