@@ -138,8 +138,11 @@ authentication_configuration() {
 }
 
 kubelet_settings() {
+  local not_here
+  not_here=$(hardening_not_here kubelet | jq -cnR '[inputs | [.]]')
   data_json '{apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration",
-              cgroupDriver: .runtime.cgroup_driver, failSwapOn: true} + (.settings.kubelet // {})'
+              cgroupDriver: .runtime.cgroup_driver, failSwapOn: true} + (.settings.kubelet // {})
+             | delpaths('"$not_here"')'
 }
 
 # With a file of its own kube-proxy reads no flags, so what K3s would say by them stands here.
