@@ -23,7 +23,7 @@ def ensure(progress: Progress, others: bool = False) -> None:
     Raises PartError, naming the part, the cause and the remedy.
     """
     with locked(progress):
-        for part in recipes.PARTS if others else recipes.FIRST:
+        for part in recipes.FIRST + (recipes.OTHERS if others else ()):
             if not build.home(part.name, part.version).exists():
                 build.make(part, progress)
         build.make_runc(progress)
