@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterable
@@ -204,3 +205,7 @@ def report(folder: Path, title: str, progress: Progress) -> None:
     """One line about a finished part."""
     made = json.loads((folder / "made.json").read_text())
     progress(f"{title}: {size(folder) >> 20} MB, {made['source']}, {made['seconds']} s")
+
+
+if __name__ == "__main__":
+    make(recipes.part(sys.argv[1]), print)

@@ -248,7 +248,8 @@ UPGRADES = (
     coredns("1.13.1"),
     kubernetes("1.35.4"),
 )
-# Made where a test asks for it: Pulumi's host for programs in YAML, its plugin for Kubernetes.
+# Made where a test asks for it: Pulumi's host for programs in YAML, its plugin for Kubernetes,
+# whose build nobody saw end yet.
 ASKED_FOR = (
     pulumi_yaml("1.25.0", "3.259.0"),
     pulumi_kubernetes("4.0.0-20260115033456-f47bc2d6f199"),

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from harness import Stack, until
 
+from lab import parts
 from lab.config import CHECKOUT
 
 GUIDE = CHECKOUT / "docs/operations/add-an-add-on.md"
@@ -26,6 +27,8 @@ CATALOGUE = "groundplane/catalogue.yaml"
 @pytest.fixture(scope="module")
 def project(session_stack: Stack) -> Iterator[Stack]:
     """A project of its own, whose library has the guide's add-on."""
+    if not parts.binary("pulumi-resource-kubernetes").exists():
+        pytest.skip("needs the plugin: python -m lab.parts.build pulumi-kubernetes")
     place = session_stack.lab.folder / "e2e-addons"
     shutil.rmtree(place, ignore_errors=True)
     (place / "stacks").mkdir(parents=True)

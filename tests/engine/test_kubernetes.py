@@ -17,6 +17,7 @@ import yaml
 from api_server import Api, api, until
 from engine_harness import Stack
 
+from lab import parts
 from lab.parts import build, recipes, store
 
 TESTS = Path(__file__).parents[1]
@@ -124,10 +125,16 @@ TEMPLATES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def plugin() -> None:
+    if not parts.binary("pulumi-resource-kubernetes").exists():
+        pytest.skip("needs the plugin: python -m lab.parts.build pulumi-kubernetes")
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def server(plugin: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with store.locked(print):
-        for name in ("pulumi-kubernetes", "kubernetes", "etcd"):
+        for name in ("kubernetes", "etcd"):
             part = recipes.part(name)
             if not build.home(part.name, part.version).exists():
                 build.make(part, print)
