@@ -72,6 +72,7 @@ class Stack:
     count: int = field(default=0, repr=False)
     begun: list[Process] = field(default_factory=list, repr=False)
     variables: dict[str, str] = field(default_factory=dict, repr=False)  # for its programs
+    project: Path = CHECKOUT
 
     # ---- machines ------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Stack:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [f"{self.lab.folder}/bin/{program}", *arguments],
-                cwd=CHECKOUT,
+                cwd=self.project,
                 env={
                     **environment.in_lab(self.lab),
                     "PULUMI_STACK": self.name,
