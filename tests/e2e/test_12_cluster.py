@@ -18,12 +18,10 @@ from harness import (
 )
 
 from lab import machines, mirror
-from lab.config import CHECKOUT
 
 CONTROL_PLANES = ("cp1", "cp2", "cp3")
 WORKERS = ("w1", "w2")
 ALL = (*CONTROL_PLANES, *WORKERS)
-POLICIES = CHECKOUT / "policies"
 
 
 @pytest.fixture(scope="module")
@@ -82,22 +80,6 @@ def test_again(stack: Stack) -> None:
     assert stack.preview() == {}
     stack.up()
     assert stack.processes() == before
-
-
-def test_policies_judge_what_stands(stack: Stack) -> None:
-    """By what was seen on its machines: as it is, by its state, and as a change would leave it."""
-    pack = ("--policy-pack", str(POLICIES))
-    levels = ("--policy-pack-config", str(POLICIES / "levels" / "lab.json"))
-    judged = stack.pulumi("preview", *pack, *levels)
-    assert "mandatory" not in judged.text
-    judged = stack.pulumi("policy", "analyze", "--stack", stack.name, *pack, *levels)
-    assert "mandatory" not in judged.text
-    stack.configure(stack.hosts("cp1", *WORKERS))
-    refused = stack.pulumi("preview", *pack, *levels, check=False)
-    assert refused.status != 0
-    assert "cp2 and cp3 would leave in one change, so that 1 of 3 members stay" in refused.text
-    stack.configure(stack.hosts(*ALL))
-    assert stack.preview() == {}
 
 
 def test_a_new_release_of_the_library(stack: Stack) -> None:
