@@ -54,8 +54,13 @@ e2e: parts  ## The real engine on the lab's machines (as root, half an hour)
 	$(BIN)/pytest -q -m "(lab or e2e) and not long" $(E2E)
 
 .PHONY: e2e-all
-e2e-all: parts-all  ## The same, with upgrades, five control planes and restores (two hours)
+e2e-all: parts-all policies/.venv  ## The same, with upgrades, five control planes and restores (two hours)
 	$(BIN)/pytest -q -m "lab or e2e"
+
+# Needs no machines, but the engine, which is one of the parts.
+.PHONY: policies
+policies: parts policies/.venv  ## Each rule of the policy pack on the real engine (a minute)
+	$(BIN)/pytest -q tests/engine/test_policies.py
 
 .PHONY: conformance
 conformance: .venv policies/.venv  ## The lab's engine: stand-ins, and official plugins where there are any

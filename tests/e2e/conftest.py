@@ -32,6 +32,7 @@ LONG = {
     "test_51_twins.py",
     "test_50_vm_and_metal.py",
     "test_50_vm_guests.py",
+    "test_60_languages.py",
 }
 
 FAILED = pytest.StashKey[dict[Path, str]]()

@@ -10,9 +10,11 @@ import pytest
 from harness import Recorder, Stack, assert_pods_reach_each_other, at_most_one_down, until
 
 from lab import machines
+from lab.config import CHECKOUT
 
 FIVE = ("cp1", "cp2", "cp3", "cp4", "cp5")
 THREE = ("cp1", "cp2", "cp3")
+POLICIES = CHECKOUT / "policies"
 MEANWHILE = {"containerd": {"version": "2.2.1"}, "certificatesGeneration": 2}
 
 
@@ -73,6 +75,22 @@ def test_a_join_that_is_taken_up_after_its_token_has_expired(stack: Stack) -> No
     assert stack.nodes() == dict.fromkeys((*FIVE, "w1", "w2"), True)
     assert stack.preview() == {}
     assert_pods_reach_each_other(stack)
+
+
+def test_policies_judge_what_stands(stack: Stack) -> None:
+    """By what was seen on its machines: as it is, by its state, and as a change would leave it."""
+    pack = ("--policy-pack", str(POLICIES))
+    levels = ("--policy-pack-config", str(POLICIES / "levels" / "lab.json"))
+    judged = stack.pulumi("preview", *pack, *levels)
+    assert "mandatory" not in judged.text
+    judged = stack.pulumi("policy", "analyze", "--stack", stack.name, *pack, *levels)
+    assert "mandatory" not in judged.text
+    stack.configure(stack.hosts("cp1", "w1", "w2"))
+    refused = stack.pulumi("preview", *pack, *levels, check=False)
+    assert refused.status != 0
+    assert "would leave in one change, so that 1 of 5 members stay" in refused.text
+    stack.configure(stack.hosts(*FIVE, "w1", "w2"))
+    assert stack.preview() == {}
 
 
 TOKENS = "type=bootstrap.kubernetes.io/token"
