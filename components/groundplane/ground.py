@@ -8,7 +8,7 @@ secret reaches a chart as the name of a Secret.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -47,6 +47,9 @@ class Ground:
     """The add-on that stands here."""
     after: tuple[pulumi.Resource, ...] = ()
     """What must be there before the add-on begins."""
+    buckets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+    """The buckets of the cluster's object store, each with the secret key of its one user. The
+    user, and its access key, are called as the bucket."""
 
     @property
     def lab(self) -> bool:
@@ -62,6 +65,16 @@ class Ground:
         """Whether something gives this; those that `use` it come after it."""
         return any(need in one.provides for one in self.spec.addons)
 
+    @property
+    def object_store(self) -> str | None:
+        """The URL, for pods, of the cluster's object store."""
+        return next(filter(None, (one.args.object_store() for one in self.spec.addons)), None)
+
+    @property
+    def erases(self) -> bool:
+        """Whether the add-on is to erase what of it outlives the cluster."""
+        return any(one.args.erases() for one in self.spec.addons if one.name == self.entry.name)
+
     def image(self, source: str, key: str) -> str:
         """An image of the catalogue's entry."""
         return self.spec.catalogue.addon(source).images[key]
@@ -75,8 +88,8 @@ class Ground:
             provider=self.provider,
             depends_on=[*self.after, *after],
             # The machines are reset as a whole: to take each object out before would need an API
-            # that answers to the end. What has a part outside of the cluster must be asked.
-            deleted_with=None if self.entry.outlives else self.cluster,
+            # that answers to the end. Only who is to erase what would be left must do so before.
+            deleted_with=None if self.erases else self.cluster,
         )
 
 
@@ -95,15 +108,30 @@ def install(spec: Spec, cluster: Any, opts: pulumi.ResourceOptions) -> dict[str,
         enable_server_side_apply=True,
         opts=opts,
     )
+    buckets = _buckets(spec, opts)
     made: dict[str, Any] = {}
     for one in spec.addons:
         entry = one.entry
         # Both are resources with nothing below them: depending on a component would draw a line
         # to each of its children.
         after = (getattr(cluster, entry.starts), *(made[other].ready for other in one.after))
-        ground = Ground(spec, cluster, provider, entry, after)
+        ground = Ground(spec, cluster, provider, entry, after, buckets)
         made[one.name] = entry.component(f"{name}-{one.name}", ground, one.args, opts)
     return made
+
+
+def _buckets(spec: Spec, opts: pulumi.ResourceOptions) -> dict[str, pulumi.Output[str]]:
+    """The buckets that add-ons ask for, with their keys: both who gives and who asks must know."""
+    names = sorted({bucket for one in spec.addons for bucket in one.args.buckets()})
+    return {name: _random(f"{spec.cluster.name}-bucket-{name}", opts) for name in names}
+
+
+def _random(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """A password of its own."""
+    from pulumi_random import RandomPassword
+
+    # It goes through shells, URLs and INI files on its way.
+    return RandomPassword(name, length=32, special=False, opts=opts).result
 
 
 # ---- what add-ons are made of ------------------------------------------------------------------
@@ -221,16 +249,9 @@ def password(
 
     Passwords are made once and stay, encrypted, in the stack's state.
     """
-    from pulumi_random import RandomPassword
-
+    own = pulumi.ResourceOptions(parent=parent)
     filled = {
-        key: RandomPassword(
-            f"{_called(parent)}-{secret}-{key}".lower(),
-            length=32,
-            # It goes through shells, URLs and INI files on its way.
-            special=False,
-            opts=pulumi.ResourceOptions(parent=parent),
-        ).result
+        key: _random(f"{_called(parent)}-{secret}-{key}".lower(), own)
         if value is None
         else pulumi.Output.secret(value)
         for key, value in data.items()

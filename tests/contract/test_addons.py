@@ -144,6 +144,11 @@ def test_no_kind_has_two_owners() -> None:
                     assert owners.setdefault(kind, source) == source, kind
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.parsed.erases()], ids=str)
+def test_who_erases_has_something_that_outlives_the_cluster(case: Case) -> None:
+    assert case.entry.outlives
+
+
 # ---- what it installs --------------------------------------------------------------------------
 
 
@@ -217,7 +222,7 @@ def test_all_goes_through_the_clusters_provider_and_goes_with_the_cluster(
         if resource.name == "provider":
             continue
         assert resource.provider == "provider", resource.name
-        assert resource.deleted_with == ("" if case.entry.outlives else "cluster"), resource.name
+        assert resource.deleted_with == ("" if case.parsed.erases() else "cluster"), resource.name
 
 
 def test_secrets_stay_secret(there: tuple[Case, dict[str, Resource]]) -> None:
