@@ -153,9 +153,11 @@ def test_who_erases_has_something_that_outlives_the_cluster(case: Case) -> None:
 
 
 def test_values_exist_in_the_chart(there: tuple[Case, dict[str, Resource]]) -> None:
-    _, found = there
+    case, found = there
     for chart in charts(found):
         source = chart.inputs["name"]
+        if source not in case.entry.sources:
+            continue  # the user's own, which nobody here knows
         entry = product().addon(source)
         assert chart.type == (RELEASE if entry.kind == "release" else CHART)
         assert chart.inputs["version"] == entry.version
