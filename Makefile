@@ -33,6 +33,7 @@ check: .venv  ## Style, types, imports and shell scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	shellcheck -x $(SCRIPTS)/lib.sh $(SCRIPTS)/lib/*.sh $(SCRIPTS)/distributions/*.sh $(SCRIPTS)/steps/*.sh
+	shellcheck components/groundplane/addons/*.sh
 	shellcheck -x $$(grep -rlE '^#!.*(ba)?sh' $(SCRIPTS) lab benchmarks .ci --include='*' --exclude='*.py')
 
 .PHONY: test

@@ -113,7 +113,11 @@ def shorten(folder: Path) -> Short:
         values = values[NESTED]
     short: Short = {
         "chart": folder.name,
-        "version": source.get("chart version") or str(about.get("version", "")),
+        # Chart.yaml may hold a placeholder; a project without a chart is known by its tag.
+        "version": source.get("chart version")
+        or source.get("published chart version")
+        or about.get("version")
+        or source.get("ref", ""),
         "app": source.get("app version") or str(about.get("appVersion", "")),
         "origin": " ".join(source[key] for key in ("repository", "ref", "commit") if key in source),
         "hooks": hooks(folder),

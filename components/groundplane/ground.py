@@ -8,18 +8,25 @@ secret reaches a chart as the name of a Secret.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pulumi
 
+from groundplane.catalogue import AddonSource
 from groundplane.registry import Addon
 from groundplane.spec import Spec
 from groundplane.spec.addons import Need
 
 __all__ = [
+    "LOCKED",
+    "NOBODY",
+    "SMALL",
     "Ground",
+    "account",
     "chart",
+    "gate_check",
     "install",
     "labels",
     "manifests",
@@ -27,6 +34,9 @@ __all__ = [
     "network_policy",
     "objects",
     "password",
+    "random_text",
+    "script",
+    "script_pod",
 ]
 
 # Helm's own bound is 300 s; images come over slow links, and Ceph takes its time.
@@ -47,6 +57,9 @@ class Ground:
     """The add-on that stands here."""
     after: tuple[pulumi.Resource, ...] = ()
     """What must be there before the add-on begins."""
+    buckets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+    """The buckets of the cluster's object store, each with the secret key of its one user. The
+    user, and its access key, are called as the bucket."""
 
     @property
     def lab(self) -> bool:
@@ -62,6 +75,16 @@ class Ground:
         """Whether something gives this; those that `use` it come after it."""
         return any(need in one.provides for one in self.spec.addons)
 
+    @property
+    def object_store(self) -> str | None:
+        """The URL, for pods, of the cluster's object store."""
+        return next(filter(None, (one.args.object_store() for one in self.spec.addons)), None)
+
+    @property
+    def erases(self) -> bool:
+        """Whether the add-on is to erase what of it outlives the cluster."""
+        return any(one.args.erases() for one in self.spec.addons if one.name == self.entry.name)
+
     def image(self, source: str, key: str) -> str:
         """An image of the catalogue's entry."""
         return self.spec.catalogue.addon(source).images[key]
@@ -75,8 +98,8 @@ class Ground:
             provider=self.provider,
             depends_on=[*self.after, *after],
             # The machines are reset as a whole: to take each object out before would need an API
-            # that answers to the end. What has a part outside of the cluster must be asked.
-            deleted_with=None if self.entry.outlives else self.cluster,
+            # that answers to the end. Only who is to erase what would be left must do so before.
+            deleted_with=None if self.erases else self.cluster,
         )
 
 
@@ -95,15 +118,22 @@ def install(spec: Spec, cluster: Any, opts: pulumi.ResourceOptions) -> dict[str,
         enable_server_side_apply=True,
         opts=opts,
     )
+    buckets = _buckets(spec, opts)
     made: dict[str, Any] = {}
     for one in spec.addons:
         entry = one.entry
         # Both are resources with nothing below them: depending on a component would draw a line
         # to each of its children.
         after = (getattr(cluster, entry.starts), *(made[other].ready for other in one.after))
-        ground = Ground(spec, cluster, provider, entry, after)
+        ground = Ground(spec, cluster, provider, entry, after, buckets)
         made[one.name] = entry.component(f"{name}-{one.name}", ground, one.args, opts)
     return made
+
+
+def _buckets(spec: Spec, opts: pulumi.ResourceOptions) -> dict[str, pulumi.Output[str]]:
+    """The buckets that add-ons ask for, with their keys: both who gives and who asks must know."""
+    names = sorted({bucket for one in spec.addons for bucket in one.args.buckets()})
+    return {name: random_text(f"{spec.cluster.name}-bucket-{name}", opts) for name in names}
 
 
 # ---- what add-ons are made of ------------------------------------------------------------------
@@ -137,14 +167,18 @@ def chart(
     *,
     after: Sequence[pulumi.Resource] = (),
     wait: bool = True,
+    entry: AddonSource | None = None,
 ) -> pulumi.Resource:
     """A chart of the catalogue, by its name there, which is also that of the release.
 
-    `wait`: whether it is there only once its pods are Ready.
+    `wait`: whether it is there only once its pods are Ready. `entry`: one that the add-on's
+    arguments name, in place of the catalogue's.
     """
-    entry, name = ground.spec.catalogue.addon(source), f"{_called(parent)}-{source}"
-    if source not in ground.entry.sources:
-        raise KeyError(f"{source} is not among the sources of {ground.entry.name}")
+    name = f"{_called(parent)}-{source}"
+    if entry is None:
+        if source not in ground.entry.sources:
+            raise KeyError(f"{source} is not among the sources of {ground.entry.name}")
+        entry = ground.spec.catalogue.addon(source)
     from pulumi_kubernetes import helm
 
     given: dict[str, Any] = {
@@ -210,6 +244,14 @@ def objects(
     return made
 
 
+def random_text(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """A password: made once, and kept, encrypted, in the stack's state."""
+    from pulumi_random import RandomPassword
+
+    # It goes through shells, URLs and INI files on its way.
+    return RandomPassword(name, length=32, special=False, opts=opts).result
+
+
 def password(
     parent: pulumi.Resource,
     ground: Ground,
@@ -221,16 +263,9 @@ def password(
 
     Passwords are made once and stay, encrypted, in the stack's state.
     """
-    from pulumi_random import RandomPassword
-
+    own = pulumi.ResourceOptions(parent=parent)
     filled = {
-        key: RandomPassword(
-            f"{_called(parent)}-{secret}-{key}".lower(),
-            length=32,
-            # It goes through shells, URLs and INI files on its way.
-            special=False,
-            opts=pulumi.ResourceOptions(parent=parent),
-        ).result
+        key: random_text(f"{_called(parent)}-{secret}-{key}".lower(), own)
         if value is None
         else pulumi.Output.secret(value)
         for key, value in data.items()
@@ -274,6 +309,141 @@ def network_policy(
         "spec": spec,
     }
     return objects(parent, ground, [made], after)[0]
+
+
+NOBODY = {
+    "runAsNonRoot": True,
+    "runAsUser": 65534,
+    "runAsGroup": 65534,
+    "fsGroup": 65534,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""A pod of ours under the Pod Security Standard `restricted`."""
+LOCKED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+"""Its containers."""
+SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}}
+
+
+def script(name: str, namespace: str, path: Path) -> dict[str, Any]:
+    """The ConfigMap that `script_pod` reads."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{name}-script", "namespace": namespace},
+        "data": {"script": path.read_text(encoding="utf-8")},
+    }
+
+
+def script_pod(
+    ground: Ground, source: str, name: str, env: Mapping[str, str], *, at_end: bool = False
+) -> dict[str, Any]:
+    """The spec of a pod that runs a script with kubectl, as the account of this name: at once, or
+    `at_end`: when the pod is deleted, which then takes as long as the script.
+
+    kubectl comes out of its own image, which has no shell, and is copied: nothing need be run from
+    such a volume. The catalogue's entry has the images `shell` and `kubectl`.
+    """
+    begin = ["sh", "-c", "cp /kubectl/bin/kubectl /work/kubectl && exec sh /script/script"]
+    given = {**env, "PATH": "/work:/bin:/usr/bin", "HOME": "/work"}
+    container: dict[str, Any] = {
+        "name": name,
+        "image": ground.image(source, "shell"),
+        "command": ["sleep", "2147483647"] if at_end else begin,
+        "env": [{"name": key, "value": value} for key, value in given.items()],
+        "securityContext": LOCKED,
+        "resources": SMALL,
+        "volumeMounts": [
+            {"name": "kubectl", "mountPath": "/kubectl", "readOnly": True},
+            {"name": "script", "mountPath": "/script", "readOnly": True},
+            {"name": "work", "mountPath": "/work"},
+        ],
+    }
+    if at_end:
+        container["lifecycle"] = {"preStop": {"exec": {"command": begin}}}
+    return {
+        "serviceAccountName": name,
+        "securityContext": NOBODY,
+        "containers": [container],
+        "volumes": [
+            {"name": "kubectl", "image": {"reference": ground.image(source, "kubectl")}},
+            {"name": "script", "configMap": {"name": f"{name}-script"}},
+            {"name": "work", "emptyDir": {}},
+        ],
+    }
+
+
+def account(name: str, namespace: str, rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """An account, and what it may do in its namespace."""
+    here = {"name": name, "namespace": namespace}
+    group = "rbac.authorization.k8s.io"
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": here},
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": here, "rules": list(rules)},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": here,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", **here}],
+        },
+    ]
+
+
+def gate_check(
+    parent: pulumi.Resource,
+    ground: Ground,
+    resource: str,
+    *,
+    jsonpath: str,
+    refuses: str,
+    why: str,
+    after: Sequence[pulumi.Resource] = (),
+) -> pulumi.Resource:
+    """What the hosts' gate asks before a healthy node is disturbed: an object in the add-on's
+    namespace, KIND.GROUP/NAME in the plural, and an extended regular expression that what is read
+    of it must not match."""
+    space = ground.entry.namespace
+    kinds, _, name = resource.partition("/")
+    plural, _, group = kinds.partition(".")
+    called = f"groundplane:gate:{ground.entry.name}"
+    own = {"name": called, "namespace": space}
+    rbac = "rbac.authorization.k8s.io"
+    rules = [
+        {"apiGroups": [group], "resources": [plural], "resourceNames": [name], "verbs": ["get"]}
+    ]
+    documents: list[dict[str, Any]] = [
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": own, "rules": rules},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": own,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": called},
+            # Workers come with their kubelet's credential.
+            "subjects": [{"apiGroup": rbac, "kind": "Group", "name": "system:nodes"}],
+        },
+    ]
+    rights = objects(parent, ground, documents, after)
+    check = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"check-{ground.entry.name}",
+            "namespace": "groundplane",
+            "labels": {"groundplane.io/gate": "check"},
+        },
+        "data": {
+            "namespace": space,
+            "resource": resource,
+            "jsonpath": jsonpath,
+            "refuses": refuses,
+            "why": why,
+        },
+    }
+    return objects(parent, ground, [check], [*after, *rights])[0]
 
 
 def _called(parent: pulumi.Resource) -> str:

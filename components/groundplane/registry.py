@@ -53,8 +53,8 @@ class Addon:
     starts: Literal["api_ready", "nodes_ready"] = "nodes_ready"
     """What of the cluster it waits for. Only what makes nodes Ready may start before they are."""
     outlives: str = ""
-    """What of it is outside of the cluster, such as disks. It is then taken down before the cluster
-    goes, and not with it."""
+    """What of it is outside of the cluster, such as disks, and is left when the cluster goes,
+    unless its arguments say to erase it."""
 
 
 def _register(table: dict[str, type], name: str) -> Callable[[Class], Class]:

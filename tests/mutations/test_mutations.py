@@ -48,6 +48,18 @@ MUTATIONS = {
         "shopt -u inherit_errexit",
         "test_run.py::test_what_fails_half_way_inside_of_a_substitution_ends_the_step",
     ),
+    "add-ons are not asked": Mutation(
+        "lib/gate.sh",
+        "until reason=$(gate_asks); do",
+        "until true; do",
+        "test_gate.py::test_an_add_on_is_asked",
+    ),
+    "a node that is disturbed already is asked about": Mutation(
+        "lib/gate.sh",
+        'if [ -z "$disturbed" ] && node_is_ready; then',
+        "if node_is_ready; then",
+        "test_gate.py::test_who_is_disturbed_already_may_go_on",
+    ),
     "no gate before leaving": Mutation(
         "lib/leave.sh",
         "  gate_enter leave\n",

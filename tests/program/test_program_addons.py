@@ -6,7 +6,9 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pulumi
 import pytest
 from support.addons import before
 from support.program import PEM, Resource, register
@@ -94,3 +96,29 @@ def test_addons_come_when_all_nodes_are_ready_and_go_with_the_cluster(
         if resource.type.startswith("kubernetes:"):
             assert "metal-nodes" in before(there, resource.name)
             assert resource.deleted_with == "metal"
+
+
+def test_a_bucket_has_one_key_for_who_gives_and_who_asks() -> None:
+    args: dict[str, dict[str, Any]] = {
+        "seaweedfs": {},
+        "velero": {
+            "external": {"url": "https://s3.example.org", "bucket": "b", "access_key": "k"},
+            "in_cluster": True,
+            "volumes": "files",
+        },
+        "local-path": {},
+    }
+
+    def program() -> None:
+        args["velero"]["secret_key"] = pulumi.Output.secret("canary-secret")
+        chosen = [Chosen(name, addon_of(name).args(**given)) for name, given in args.items()]
+        Platform("metal", replace(spec(), addons=chosen))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubeadm, "survey", lambda _: standing(spec()))
+        found = register(program)
+    assert found["metal-bucket-velero"].type == "random:index/randomPassword:RandomPassword"
+    for secret in ("seaweedfs-secret-seaweedfs-users", "velero-secret-in-cluster"):
+        assert "metal-bucket-velero" in before(found, f"metal-{secret}")
+    # Who asks comes after who gives.
+    assert "metal-seaweedfs-seaweedfs" in before(found, "metal-velero-velero")

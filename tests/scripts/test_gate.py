@@ -214,6 +214,67 @@ def test_a_check_of_an_add_on(host: Host, cluster: Cluster) -> None:
     assert host.bash(ENTER, data("cp1")).out == "entered\n"
 
 
+# The clock of a wait is bash's own; a quarter of an hour passes in one step.
+LATE = "sleep() { SECONDS=$((SECONDS + 901)); }"
+
+
+def asked(cluster: Cluster, health: str, **fields: str) -> None:
+    """What an add-on wants to be asked, and the object that answers."""
+    ask = {
+        "namespace": "storage", "resource": "stores.example.org/disks",
+        "jsonpath": "{.status.health}", "refuses": "DEGRADED|DOWN", "why": "copies are missing",
+    }  # fmt: skip
+    labels = {"groundplane.io/gate": "check"}
+    cluster.add("ConfigMap", "storage", metadata={"labels": labels}, data={**ask, **fields})
+    cluster.add("stores.example.org", "disks", status={"health": health})
+
+
+@pytest.mark.parametrize("name, role", [("cp1", "control-plane"), ("w1", "worker")])
+def test_an_add_on_is_asked(host: Host, cluster: Cluster, name: str, role: str) -> None:
+    fake_etcdctl(host, MEMBERS)
+    asked(cluster, "OK")
+    assert host.bash(ENTER, data(name, role)).out == "entered\n"
+    host.bash("gate_leave", data(name, role))
+    asked(cluster, "DEGRADED by one")
+    done = host.bash(f"{LATE}; {ENTER}", data(name, role))
+    assert f"refused to disturb {name}: copies are missing" in done.err
+    assert "DEGRADED by one" not in done.err
+    assert cluster.holders == {}
+
+
+def test_what_an_add_on_complains_of_may_mend_itself(host: Host, cluster: Cluster) -> None:
+    asked(cluster, "DEGRADED", refuses="[D]EGRADED")
+    mended = "sleep() { sed -i s/DEGRADED/OK/ /run/cluster.json; }"
+    assert host.bash(f"{mended}; {ENTER}", data("w1", "worker")).out == "entered\n"
+
+
+def test_who_is_disturbed_already_may_go_on(host: Host, cluster: Cluster) -> None:
+    """That may be just what is to be mended."""
+    asked(cluster, "DOWN")
+    cluster.hold("worker-1", "w1")
+    assert host.bash(f"{LATE}; {ENTER}", data("w1", "worker")).out == "entered\n"
+
+
+def test_what_is_no_node_disturbs_none(host: Host, cluster: Cluster) -> None:
+    asked(cluster, "DOWN")
+    assert host.bash(f"{LATE}; {ENTER}", data("w9", "worker")).out == "entered\n"
+
+
+def test_what_is_asked_for_is_gone(host: Host, cluster: Cluster) -> None:
+    asked(cluster, "DOWN", resource="stores.example.org/others")
+    assert host.bash(ENTER, data("w1", "worker")).out == "entered\n"
+
+
+def test_a_check_is_an_object_and_no_option(host: Host, cluster: Cluster) -> None:
+    asked(cluster, "OK", resource="--raw=/api/v1/secrets")
+    done = host.bash(
+        'kube() { case "$*" in *configmaps*-l*) command kubectl get configmaps -l'
+        ' groundplane.io/gate=check -o json ;; *) printf "%s " "$@" >&2 ;; esac; }; gate_asks',
+        data("w1", "worker"),
+    )
+    assert "-- --raw=/api/v1/secrets" in done.err
+
+
 @pytest.mark.parametrize("name", ["cp3", "-"], ids=["started", "never started"])
 def test_a_join_that_was_cut_off_does_not_lock_itself_out(
     host: Host, cluster: Cluster, name: str
@@ -224,8 +285,7 @@ def test_a_join_that_was_cut_off_does_not_lock_itself_out(
 
 def test_waiting_for_a_turn_names_whose_it_is(host: Host, cluster: Cluster) -> None:
     cluster.hold("control-plane", "cp2")
-    # The clock of the wait is bash's own; a quarter of an hour passes in one step.
-    done = host.bash(f"sleep() {{ SECONDS=$((SECONDS + 901)); }}; {ENTER}", data("cp1"))
+    done = host.bash(f"{LATE}; {ENTER}", data("cp1"))
     assert done.status == 1
     assert "waited 900 s for its turn; disturbed now: cp2 since then;" in done.err
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from spec_support import Write
 from support.specs import spec
 
 from groundplane.errors import SpecError
 from groundplane.registry import Addon
 from groundplane.spec import addons, load
+from groundplane.spec import values as v
 from groundplane.spec.addons import (
     DEFAULT_STORAGE_CLASS,
     AddonArgs,
@@ -50,6 +52,18 @@ class Required(AddonArgs):
     """The addresses."""
 
 
+class Far(AddonArgs):
+    """Of an add-on that logs in somewhere."""
+
+    known: bool = True
+    """Whether it logs in."""
+    api_token: SkipJsonSchema[v.Secret] = Field(default=None, exclude=True, repr=False)
+    """What it logs in with"""
+
+    def secrets(self) -> list[str]:
+        return ["api_token"] if self.known else []
+
+
 def entry(name: str, args: type = Args, **more: Any) -> Addon:
     for key in ("needs", "uses", "provides"):
         more[key] = frozenset(more.get(key, ()))
@@ -65,6 +79,7 @@ KNOWN = [
     entry("monitors", provides=[Need.MONITOR_CRDS], profile="standard"),
     entry("metrics", needs=[Need.MONITOR_CRDS, Need.BLOCK_STORAGE], profile="full"),
     entry("other-top", provides=[Need.METRICS]),
+    entry("far-away", Far),
     entry("hen", needs=[Need.LOGS], provides=[Need.TRACES]),
     entry("egg", needs=[Need.TRACES], provides=[Need.LOGS]),
 ]
@@ -266,3 +281,42 @@ def _without_line(text: str) -> str:
     import re
 
     return re.sub(r"(\.yaml):\d+", r"\1", text)
+
+
+# ---- secrets -----------------------------------------------------------------------------------
+
+
+def test_a_secret_of_the_stack_that_is_missing(refused: Callable[..., list[str]]) -> None:
+    assert refused({"addons": {"far-away": None}}) == [
+        "platform.yaml:1: addons.far-away: the stack has no secret groundplane:farAwayApiToken"
+    ]
+
+
+def test_a_secret_that_is_not_wanted_may_be_missing(names: Names) -> None:
+    assert names({"addons": {"far-away": {"known": False}}}) == ["far-away"]
+
+
+def test_an_add_ons_secret_is_a_key_of_the_configuration(write: Write) -> None:
+    case = {"platform": {"addons": {"far-away": None}}}
+    kept = {"groundplane:farAwayApiToken": {"secure": "v1:xyz"}}
+    (one,) = load("metal", write({**case, "config": kept})).addons
+    assert one.name == "far-away"
+    plain = {"groundplane:farAwayApiToken": "geheim"}
+    with pytest.raises(SpecError, match="a secret in plain text") as caught:
+        load("metal", write({**case, "config": plain}))
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_secret_is_no_argument(refused: Callable[..., list[str]]) -> None:
+    (said,) = refused({"addons": {"far-away": {"apiToken": "geheim"}}})
+    assert "geheim" not in said
+
+
+def test_secrets_are_filled_in() -> None:
+    pulumi = pytest.importorskip("pulumi")
+    token = object.__new__(pulumi.Output)
+    problems: list[addons.Problem] = []
+    (one,) = addons.filled([Chosen("far-away", Far())], {"farAwayApiToken": token}, problems)
+    assert isinstance(one.args, Far)
+    assert one.args.api_token is token
+    assert problems == []

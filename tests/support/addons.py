@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pulumi
@@ -18,6 +17,9 @@ from groundplane.spec.addons import AddonArgs, Chosen, Need
 from support.program import PEM, Resource, register
 from support.specs import spec
 
+STORE = "http://store.example.svc:8333"
+BUCKETS = ("logs", "traces")
+"""Those that others ask for."""
 CASES = Path(__file__).parents[1] / "addons/cases"
 
 
@@ -69,8 +71,10 @@ def installed(case: Case, **how: Any) -> dict[str, Resource]:
     """What an add-on registers, by name, and the names `nodes-ready` and `provider` beside it."""
 
     def program() -> None:
-        given = Chosen(case.addon, case.parsed)
-        others = SimpleNamespace(provides=frozenset(case.has) | case.entry.needs, name="others")
+        bare = case.parsed
+        secrets = {key: pulumi.Output.secret("canary-secret") for key in bare.secrets()}
+        given = Chosen(case.addon, bare.model_copy(update=secrets))
+        others = Others(frozenset(case.has) | given.needs)
         made = spec()
         object.__setattr__(made, "size", case.size)
         object.__setattr__(made, "addons", (given, others))
@@ -79,11 +83,34 @@ def installed(case: Case, **how: Any) -> dict[str, Resource]:
         from pulumi_kubernetes import Provider
 
         provider = Provider("provider", kubeconfig=pulumi.Output.secret(PEM))
-        ground = Ground(made, cluster, provider, case.entry, (ready,))
-        component = case.entry.component(f"metal-{case.addon}", ground, case.parsed, None)
+        buckets = {name: pulumi.Output.secret("canary-secret") for name in BUCKETS}
+        buckets |= {name: pulumi.Output.secret("canary-secret") for name in given.args.buckets()}
+        ground = Ground(made, cluster, provider, case.entry, (ready,), buckets)
+        component = case.entry.component(f"metal-{case.addon}", ground, given.args, None)
         _Ready("behind", {}, pulumi.ResourceOptions(depends_on=[component.ready]))
 
     return register(program, **how)
+
+
+@dataclass(frozen=True)
+class Others:
+    """All other add-ons of the cluster, as one."""
+
+    provides: frozenset[str]
+    name: str = "others"
+
+    @property
+    def args(self) -> AddonArgs:
+        """Its arguments."""
+        store = STORE if Need.OBJECT_STORE in self.provides else None
+        return _Store(url=store)
+
+
+class _Store(AddonArgs):
+    url: str | None
+
+    def object_store(self) -> str | None:
+        return self.url
 
 
 class _Ready(pulumi.CustomResource):

@@ -44,7 +44,7 @@ class Cluster:
         return {
             key.removeprefix("configmap/"): found["data"]["holder"]
             for key, found in self.objects.items()
-            if key.startswith("configmap/")
+            if key.startswith("configmap/") and "holder" in found["data"]
         }
 
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from groundplane.errors import Finding
 from groundplane.registry import PROFILES, Addon, addon_names, addon_of
 from groundplane.spec.checks import Problem, did_you_mean
 from groundplane.spec.model import Model
 from groundplane.spec.models import Cluster
 from groundplane.spec.validate import partial
+from groundplane.spec.values import is_output
 
 SIZES = ("production", "lab")
 SIZE = "How large add-ons are: in a lab, one replica of each, with few resources."
@@ -80,6 +83,13 @@ DEFAULT_STORAGE_CLASS = Claim(
 )
 
 
+BUCKETS = Claim(
+    "the cluster's buckets",
+    "An add-on that asks for a bucket would get it in one object store or the other",
+    "Leave one of the object stores out.",
+)
+
+
 def bgp_session(router: str) -> Claim:
     """The claim of whatever speaks BGP to a router from the nodes' addresses."""
     return Claim(
@@ -92,7 +102,10 @@ def bgp_session(router: str) -> Claim:
 
 
 class AddonArgs(Model):
-    """What an add-on can be told. What it needs, gives and claims may follow from it."""
+    """What an add-on can be told. What it needs, gives and claims may follow from it.
+
+    A field of type Secret is none of YAML's: it is filled from the stack's secret `secret_key`.
+    """
 
     def also_needs(self) -> Collection[Need]:
         """What it needs with these arguments, besides what it always does."""
@@ -104,6 +117,23 @@ class AddonArgs(Model):
 
     def claims(self) -> Collection[Claim]:
         """What no other add-on may have."""
+        return ()
+
+    def buckets(self) -> Collection[str]:
+        """The buckets that it asks of the cluster's object store."""
+        return ()
+
+    def object_store(self) -> str | None:
+        """The URL, for pods, of the object store that it gives, which speaks S3."""
+        return None
+
+    def erases(self) -> bool:
+        """Whether it is to erase what of it outlives the cluster. It then goes before the cluster
+        does, and not with it."""
+        return False
+
+    def secrets(self) -> Collection[str]:
+        """The fields of type Secret that it cannot do without."""
         return ()
 
 
@@ -130,6 +160,44 @@ class Chosen:
     def provides(self) -> frozenset[str]:
         """What others may count on once it is ready."""
         return self.entry.provides | frozenset(self.args.also_provides())
+
+
+def secret_key(name: str, field: str) -> str:
+    """The key of the stack's secret that an add-on's field is filled from."""
+    return to_camel(f"{name.replace('-', '_')}_{field}")
+
+
+def secrets() -> dict[str, str]:
+    """The keys of all add-ons' secrets, and what each holds. It imports all add-ons."""
+    return {
+        secret_key(name, field): str(about.description)
+        for name in addon_names()
+        for field, about in addon_of(name).args.model_fields.items()
+        if about.exclude
+    }
+
+
+def filled(
+    chosen: Sequence[Chosen], secrets: Mapping[str, Any], found: list[Problem]
+) -> tuple[Chosen, ...]:
+    """The add-ons with their secrets where they are used; a missing one is a problem."""
+    made = []
+    for one in chosen:
+        fields = type(one.args).model_fields
+        keys = {name: secret_key(one.name, name) for name, f in fields.items() if f.exclude}
+        found += [
+            Problem(
+                ("addons", one.name),
+                f"the stack has no secret groundplane:{keys[name]}",
+                str(fields[name].description),
+                f"pulumi config set --secret groundplane:{keys[name]}",
+            )
+            for name in one.args.secrets()
+            if keys[name] not in secrets
+        ]
+        given = {name: secrets[key] for name, key in keys.items() if is_output(secrets.get(key))}
+        made.append(replace(one, args=one.args.model_copy(update=given)))
+    return tuple(made)
 
 
 def in_profile(profile: str | None) -> list[str]:

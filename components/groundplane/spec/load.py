@@ -63,7 +63,8 @@ def load(stack: str | None = None, folder: Path | None = None) -> Spec:
     folder = stack_folder() if folder is None else folder
     stack = selected_stack(folder) if stack is None else stack.rpartition("/")[2]
     config = read_config(stack, folder)
-    secrets = {key: True for key in SECRETS if f"groundplane:{key}" in config.data}
+    prefix = "groundplane:"
+    secrets = {str(key).removeprefix(prefix): True for key in config.data if key != SITE}
     return _build(stack, folder, site_of(config), secrets, list(_config_findings(config)))
 
 
@@ -83,7 +84,7 @@ def from_pulumi_config(folder: Path) -> Spec:
         # What the engine read is the truth; the file only knows the lines.
         written = site_of(read_config(stack, folder))
         document = written if written.data == data else document
-    secrets = {key: config.get_secret(key) for key in SECRETS}
+    secrets = {key: config.get_secret(key) for key in (*SECRETS, *addons.secrets())}
     given = {key: value for key, value in secrets.items() if value is not None}
 
     class RefusedError(SpecError, pulumi.RunError):
@@ -202,6 +203,9 @@ def site_of(config: Document) -> Document:
 
 def _config_findings(config: Document) -> Iterator[Finding]:
     known = {SITE, *(f"groundplane:{key}" for key in SECRETS)}
+    if any(str(key).startswith("groundplane:") and key not in known for key in config.data):
+        # Those of add-ons only where they matter: it takes importing them all.
+        known |= {f"groundplane:{key}" for key in addons.secrets()}
     for key, value in config.data.items():
         if not isinstance(key, str) or not key.startswith("groundplane:"):
             continue
@@ -331,7 +335,7 @@ def _checked(
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
-    chosen, size = _addons(merged, cluster, found)
+    chosen, size = _addons(merged, cluster, secrets, found)
     met, notices, siblings = beside(hosts, cluster, where)
     found.sort(key=lambda problem: home(problem.at).line(problem.at))
     findings += [finding(problem) for problem in found]
@@ -342,7 +346,10 @@ def _checked(
 
 
 def _addons(
-    merged: Mapping[str, Any], cluster: Cluster, found: list[Problem]
+    merged: Mapping[str, Any],
+    cluster: Cluster,
+    secrets: Mapping[str, Any],
+    found: list[Problem],
 ) -> tuple[tuple[addons.Chosen, ...], Any]:
     """The add-ons that are to be, as far as they are right, and how large."""
     words = {"profile": (None, *PROFILES), "size": addons.SIZES}
@@ -364,6 +371,7 @@ def _addons(
     chosen = addons.choose(said["profile"], given or {}, wrong)
     found += wrong
     found += _beyond(wrong, list(addons.problems(chosen, cluster)))
+    chosen = addons.filled(chosen, secrets, found)
     return (chosen if not wrong else ()), said["size"]
 
 

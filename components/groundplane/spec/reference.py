@@ -18,6 +18,7 @@ from groundplane.catalogue import product
 from groundplane.registry import PROFILES, Addon, addon_names, addon_of
 from groundplane.spec import hardening
 from groundplane.spec.addons import ALONE, PROFILE, SIZE, SIZES, Need
+from groundplane.spec.addons import secrets as addon_secrets
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import PLATFORM, SECRETS, SITE
 from groundplane.spec.model import Model
@@ -81,7 +82,7 @@ def _page() -> Iterator[str]:
     yield ""
     yield "| key | what it holds |"
     yield "| --- | --- |"
-    for key, what in SECRETS.items():
+    for key, what in (SECRETS | addon_secrets()).items():
         yield f"| `groundplane:{key}` | {what[0].upper()}{what[1:]}. |"
     for model in _models(Host, Hypervisor, Cluster):
         yield from _section(model)

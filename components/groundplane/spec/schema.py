@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from groundplane.registry import PROFILES, addon_names, addon_of
 from groundplane.spec.addons import PROFILE, SIZE, SIZES
+from groundplane.spec.addons import secrets as addon_secrets
 from groundplane.spec.checks import known_settings
 from groundplane.spec.load import SECRETS, SITE
 from groundplane.spec.models import Cluster, Guest, Host, Hypervisor
@@ -115,7 +116,7 @@ def schema(kind: str) -> dict[str, Any]:
                 SITE: own,
                 **{
                     f"groundplane:{key}": {"description": f"Secret: {what}.", **secret}
-                    for key, what in SECRETS.items()
+                    for key, what in (SECRETS | addon_secrets()).items()
                 },
             },
         }

@@ -437,6 +437,16 @@ CpuMode = Annotated[
         )
     ),
 ]
+Quantity = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            re.compile(r"[1-9]\d*(\.\d+)?([kMGTPE]|[KMGTPE]i)?"),
+            "{} is not a size",
+            "Write one such as 100Gi or 2Ti.",
+        )
+    ),
+]
 Url = Annotated[str, AfterValidator(url)]
 RegistryName = Annotated[str, AfterValidator(registry_name)]
 Interface = Annotated[str, AfterValidator(interface)]

@@ -113,12 +113,21 @@ gate_holders() {
 
 # gate_enter ACTION: waits for its turn, then for the cluster to be able to bear it.
 gate_enter() {
-  local action=$1 deadline=$((SECONDS + 900)) members alarms reason check
+  local action=$1 deadline=$((SECONDS + 900)) members alarms reason check disturbed=""
+  # What is disturbed already may be just what an add-on complains of: it is not asked about again.
+  [[ "; $(gate_holders)" != *"; $(data .name) since "* ]] || disturbed=1
   until gate_take; do
     [ "$SECONDS" -lt "$deadline" ] || die "waited 900 s for its turn; disturbed now: $(gate_holders)" \
       "heal that node (or remove it from the specification), then run the same command again"
     sleep 1
   done
+  if [ -z "$disturbed" ] && node_is_ready; then
+    # What the node before left to be mended may take its time.
+    until reason=$(gate_asks); do
+      [ "$SECONDS" -lt "$deadline" ] || gate_refuse "$reason" "see to that, then run the same command again"
+      sleep 5
+    done
+  fi
   [ "$(data .role)" = control-plane ] || return 0
   members=$(etcd_members "$(etcd_peers)") || gate_refuse "no etcd member answers"
   # What an unfinished join of this host left is about to be taken out, behind this very gate.
@@ -131,15 +140,47 @@ gate_enter() {
   done
 }
 
+node_is_ready() {
+  [ "$(kube get node "$(data .name)" --ignore-not-found -o \
+    jsonpath='{.status.conditions[?(@.type=="Ready")].status}')" = True ]
+}
+
+# gate_asks: whether all that add-ons want to be asked lets a healthy node be disturbed; says why
+# not. Each is a ConfigMap with the label groundplane.io/gate=check: an object (namespace,
+# resource), what is read of it (jsonpath), an extended regular expression that must not match it
+# (refuses), and what it means if it does (why).
+# They are data and no programs, and what was read is not repeated: nodes can write ConfigMaps
+# here, and none may have another one run or tell what it says.
+gate_asks() {
+  local checks check namespace resource path refuses why answer
+  if ! checks=$(kube -n "$GATE_NAMESPACE" get configmaps -l groundplane.io/gate=check -o json); then
+    echo "what add-ons ask for cannot be read"
+    return 1
+  fi
+  while IFS= read -r check; do
+    { read -r namespace; read -r resource; read -r path; read -r refuses; read -r why; } \
+      < <(jq -r '.data | .namespace, .resource, .jsonpath, .refuses, .why' <<<"$check")
+    if ! answer=$(kube -n "$namespace" get --ignore-not-found -o "jsonpath=$path" -- "$resource"); then
+      echo "$resource cannot be read"
+      return 1
+    fi
+    if grep -qE -e "$refuses" <<<"$answer"; then
+      echo "$why"
+      return 1
+    fi
+  done < <(jq -c '.items[]' <<<"$checks")
+}
+
 # others MEMBERS: those that neither have this host's name nor its address.
 others() {
   awk -v self="$(data .name)" -v url="$(etcd_url "$(data .address)")" \
     '$2 != self && $3 != url' <<<"$1"
 }
 
+# gate_refuse WHY [REMEDY]
 gate_refuse() {
   gate_leave
-  die "refused to disturb $(data .name): $1" "bring the other control planes back first"
+  die "refused to disturb $(data .name): $1" "${2:-bring the other control planes back first}"
 }
 
 gate_leave() {
