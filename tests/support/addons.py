@@ -70,7 +70,9 @@ def installed(case: Case, **how: Any) -> dict[str, Resource]:
 
     def program() -> None:
         given = Chosen(case.addon, case.parsed)
-        others = SimpleNamespace(provides=frozenset(case.has) | case.entry.needs, name="others")
+        there = frozenset(case.has) | case.entry.needs
+        space = SimpleNamespace(namespace="others")
+        others = SimpleNamespace(name="others", provides=there, entry=space)
         made = spec()
         object.__setattr__(made, "size", case.size)
         object.__setattr__(made, "addons", (given, others))
@@ -79,7 +81,7 @@ def installed(case: Case, **how: Any) -> dict[str, Resource]:
         from pulumi_kubernetes import Provider
 
         provider = Provider("provider", kubeconfig=pulumi.Output.secret(PEM))
-        ground = Ground(made, cluster, provider, case.entry, (ready,))
+        ground = Ground(made, cluster, provider, case.entry, ready, (ready,))
         component = case.entry.component(f"metal-{case.addon}", ground, case.parsed, None)
         _Ready("behind", {}, pulumi.ResourceOptions(depends_on=[component.ready]))
 

@@ -584,9 +584,10 @@ class Cluster(Model):
     """The prefix length of each node's part of an IPv6 pod range. It cannot change later."""
     endpoint: Endpoint = Field(json_schema_extra=SITE)
     """Where the cluster's API is reached."""
-    network: Literal["plain", "none"] = Field(default="plain", json_schema_extra=PLATFORM)
+    network: Literal["plain", "calico", "none"] = Field(default="plain", json_schema_extra=PLATFORM)
     """`plain`: the reference CNI plugins, and a route on each host to each other's pods; the hosts
-    share one network segment. `none`: you bring the pod network. It cannot change later."""
+    share one network segment. `calico`: the add-on of that name, which is then there without being
+    named. `none`: you bring the pod network. It cannot change later."""
     mirrors: Mirrors = Field(default=Mirrors(), json_schema_extra=SITE)
     """Where hosts fetch what they install."""
     proxy: Proxy | None = Field(default=None, json_schema_extra=SITE)
