@@ -70,8 +70,9 @@ def _parts(spec: Spec, host: Host, arch: str) -> dict[str, Any]:
         "kubernetes": version_of(spec, host),
         "containerd": containerd(spec),
         "runc": spec.catalogue.default("runc"),
-        "cni-plugins": spec.catalogue.default("cni-plugins"),
     }
+    if spec.cluster.reference_plugins:
+        versions["cni-plugins"] = spec.catalogue.default("cni-plugins")
     if host.role == "control-plane":
         versions["etcd"] = spec.catalogue.default("etcd")
     return {
@@ -108,7 +109,7 @@ def _runtime(
     return {
         "containerd": version,
         "runc": catalogue.default("runc"),
-        "cni_plugins": catalogue.default("cni-plugins"),
+        "cni_plugins": catalogue.default("cni-plugins") if cluster.reference_plugins else None,
         "etcd": catalogue.default("etcd"),
         "pause": catalogue.image("pause", kubernetes),
         "cgroup_driver": cluster.kubelet.get("cgroupDriver", "systemd"),

@@ -643,6 +643,12 @@ class Cluster(Model):
         ]
 
     @property
+    def reference_plugins(self) -> bool:
+        """Whether hosts hold the reference CNI plugins. A network that is an add-on brings them
+        along, and would write over them."""
+        return self.network in ("plain", "none")
+
+    @property
     def direct(self) -> list[str]:
         """What hosts reach past the proxy. Not the hosts' own addresses: nothing that is told of a
         proxy asks them, and each host more or less would restart containerd on all others."""
