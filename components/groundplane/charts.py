@@ -62,6 +62,7 @@ EMBEDDED = frozenset(
     ]
 )
 HOOK = re.compile(r"helm\.sh/hook[\"']?\s*:\s*[\"']?([a-z][a-z, -]*)")
+COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 # Istio's charts nest their defaults below this key; users set them at the top.
 NESTED = "_internal_defaults_do_not_set"
 KEPT = frozenset(
@@ -126,8 +127,9 @@ def shorten(folder: Path) -> Short:
     }
     if (folder / "values.schema.json").is_file():
         short["schema"] = bare(json.loads((folder / "values.schema.json").read_text("utf-8")))
-    for path in sorted([*folder.glob("crds*.yaml"), *folder.glob("crds/*.yaml")]):
-        # A project's experimental set holds the kinds of its other one again.
+    # A project's experimental set holds the kinds of its other one again, which comes first.
+    found = [*folder.glob("crds*.yaml"), *folder.glob("crds/*.yaml")]
+    for path in sorted(found, key=lambda path: (path.parent, path.stem)):
         for document in yaml.load_all(path.read_text("utf-8"), yaml.CSafeLoader):
             for name, crd in _crd(document or {}):
                 short["crds"].setdefault(name, crd)
@@ -143,14 +145,15 @@ def _source(path: Path) -> dict[str, str]:
 
 
 def hooks(folder: Path) -> dict[str, str] | None:
-    """The templates that Helm runs as hooks, those of a chart's own tests aside."""
+    """The templates that Helm runs as hooks, those of a chart's own tests aside; and the values,
+    where such annotations stand there."""
     if not (folder / "templates").is_dir():
         return None
     found = {}
-    for path in sorted(folder.rglob("templates/**/*")):
+    for path in [*sorted(folder.rglob("templates/**/*")), folder / "values.yaml"]:
         if path.suffix not in (".yaml", ".yml", ".tpl"):
             continue
-        said = HOOK.findall(path.read_text("utf-8"))
+        said = HOOK.findall(COMMENT.sub("", path.read_text("utf-8")))
         words = {word.strip() for each in said for word in each.split(",")}
         if words - {"test", "test-success", "test-failure"}:
             found[path.relative_to(folder).as_posix()] = ",".join(sorted(words))

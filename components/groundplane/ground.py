@@ -26,6 +26,7 @@ __all__ = [
     "Ground",
     "account",
     "chart",
+    "finish",
     "gate_check",
     "install",
     "labels",
@@ -37,6 +38,7 @@ __all__ = [
     "random_text",
     "script",
     "script_pod",
+    "spread",
 ]
 
 # Helm's own bound is 300 s; images come over slow links, and Ceph takes its time.
@@ -55,6 +57,8 @@ class Ground:
     """Pulumi's Kubernetes provider for it."""
     entry: Addon
     """The add-on that stands here."""
+    joined: pulumi.Resource
+    """There once all nodes are in the cluster, Ready or not."""
     after: tuple[pulumi.Resource, ...] = ()
     """What must be there before the add-on begins."""
     buckets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
@@ -125,7 +129,7 @@ def install(spec: Spec, cluster: Any, opts: pulumi.ResourceOptions) -> dict[str,
         # Both are resources with nothing below them: depending on a component would draw a line
         # to each of its children.
         after = (getattr(cluster, entry.starts), *(made[other].ready for other in one.after))
-        ground = Ground(spec, cluster, provider, entry, after, buckets)
+        ground = Ground(spec, cluster, provider, entry, cluster.nodes_ready, after, buckets)
         made[one.name] = entry.component(f"{name}-{one.name}", ground, one.args, opts)
     return made
 
@@ -229,15 +233,19 @@ def objects(
     ground: Ground,
     documents: Sequence[Mapping[str, Any]],
     after: Sequence[pulumi.Resource] = (),
+    *,
+    patch: bool = False,
 ) -> list[pulumi.Resource]:
     """Kubernetes objects as documents, those of CRDs among them. Only leaves may be Outputs.
 
-    One that is to be waited for carries the annotation `pulumi.com/waitFor`.
+    One that is to be waited for carries the annotation `pulumi.com/waitFor`. `patch`: somebody else
+    makes them, sooner or later; these fields of them are ours.
     """
     made: list[pulumi.Resource] = []
     for document in documents:
         group = document["apiVersion"]
-        token = f"kubernetes:{group if '/' in group else f'core/{group}'}:{document['kind']}"
+        kind = document["kind"] + ("Patch" if patch else "")
+        token = f"kubernetes:{group if '/' in group else f'core/{group}'}:{kind}"
         name = f"{_called(parent)}-{document['kind'].lower()}-{document['metadata']['name']}"
         options = ground.child(parent, after)
         made.append(pulumi.CustomResource(token, name, dict(document), options))
@@ -250,6 +258,20 @@ def random_text(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
 
     # It goes through shells, URLs and INI files on its way.
     return RandomPassword(name, length=32, special=False, opts=opts).result
+
+
+def finish(
+    parent: pulumi.Resource,
+    ground: Ground,
+    documents: Sequence[Mapping[str, Any]],
+    after: pulumi.Resource,
+) -> pulumi.Resource:
+    """Objects that end an add-on, and what is there last: one of them that comes when all others
+    are there, or what they come after where there are none."""
+    if not documents:
+        return after
+    made = objects(parent, ground, documents[:-1], [after])
+    return objects(parent, ground, documents[-1:], [after, *made])[0]
 
 
 def password(
@@ -444,6 +466,17 @@ def gate_check(
         },
     }
     return objects(parent, ground, [check], [*after, *rights])[0]
+
+
+def spread(labels: Mapping[str, str]) -> dict[str, Any]:
+    """What keeps pods with these labels on different nodes, as far as there are enough: one of a
+    pod's `topologySpreadConstraints`."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": dict(labels)},
+    }
 
 
 def _called(parent: pulumi.Resource) -> str:

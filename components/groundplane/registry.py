@@ -37,7 +37,7 @@ class Addon:
     args: type
     """Its arguments: a subclass of AddonArgs."""
     namespace: str
-    """Where it lives."""
+    """Where it lives; empty where it has nothing but kinds for the whole cluster."""
     sources: tuple[str, ...]
     """The entries of the catalogue's `addons` that it installs, in order."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "restricted"

@@ -96,6 +96,15 @@ def test_a_charts_own_tests_are_no_hooks_that_matter(chart: Path) -> None:
     assert charts.hooks(chart) == {}
 
 
+def test_hooks_among_the_values_are_hooks_and_those_in_comments_are_not(chart: Path) -> None:
+    (chart / "templates/check.yaml").unlink()
+    path = chart / "values.yaml"
+    path.write_text(path.read_text() + "# helm.sh/hook: pre-install\n")
+    assert charts.hooks(chart) == {}
+    path.write_text(path.read_text() + "job: {annotations: {helm.sh/hook: post-install}}\n")
+    assert charts.hooks(chart) == {"values.yaml": "post-install"}
+
+
 def test_what_another_version_moved(chart: Path) -> None:
     before = charts.shorten(chart)
     assert charts.moved(before, before) == []

@@ -73,7 +73,6 @@ class Stack:
     count: int = field(default=0, repr=False)
     begun: list[Process] = field(default_factory=list, repr=False)
     variables: dict[str, str] = field(default_factory=dict, repr=False)  # for its programs
-    project: Path = CHECKOUT
 
     # ---- machines ------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ def test_a_bucket_has_one_key_for_who_gives_and_who_asks() -> None:
         Platform("metal", replace(spec(), addons=chosen))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kubeadm, "survey", lambda _: standing(spec()))
+        patch.setattr(shared, "survey", lambda _: standing(spec()))
         found = register(program)
     assert found["metal-bucket-velero"].type == "random:index/randomPassword:RandomPassword"
     for secret in ("seaweedfs-secret-seaweedfs-users", "velero-secret-in-cluster"):

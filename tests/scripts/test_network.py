@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.host import Done, Host
+from support.specs import on_the_wire, spec
 
 # A cable to nowhere, and a kubectl that says each line of /run/events once and then goes on
 # watching, as the real one does.
@@ -188,3 +189,39 @@ def test_removal_leaves_only_what_is_not_ours(segment: Host) -> None:
         "10.9.0.0/24 via 192.0.2.109 dev cable",
     ]
     assert not segment.there("/etc/cni/net.d/10-groundplane.conflist")
+
+
+CABLE = NETWORK.partition("plain=")[0]
+LEFT = """
+ip link add vxlan.calico type veth peer name other
+ip link set other up; ip link set vxlan.calico up
+ip route add 10.244.9.0/26 dev vxlan.calico proto 80
+ip route add blackhole 10.244.7.0/26 proto 80
+ip route add 10.244.8.0/26 via 192.0.2.109 proto bird
+nft add table ip calico
+nft add table inet theirs
+"""
+LOOK = """
+network_reset >/dev/null
+ip route show proto 80; ip route show proto bird; ip -o link | sed -n /calico/p; nft list tables
+"""
+
+
+def test_what_calico_left_goes_with_the_node(host: Host) -> None:
+    host.fake("systemctl")
+    gone = ["/etc/cni/net.d/10-calico.conflist", "/opt/cni/bin/calico", "/opt/cni/bin/portmap"]
+    for path in [*gone, "/opt/cni/bin/ptp"]:
+        host.write(path, "")
+    done = host.bash(CABLE + LEFT + LOOK, on_the_wire(spec(), "node", "w1"))
+    assert (done.out.split(), done.err) == (["table", "inet", "theirs"], "")
+    assert not any(map(host.there, gone))
+    assert host.there("/opt/cni/bin/ptp")
+
+
+def test_without_calico_nothing_is_taken_for_its(host: Host) -> None:
+    host.fake("systemctl")
+    host.write("/opt/cni/bin/portmap", "")
+    theirs = "ip route add 10.9.0.0/24 via 192.0.2.109 proto bird"
+    done = host.bash(f"{CABLE}{theirs}{LOOK}", on_the_wire(spec(), "node", "w1"))
+    assert "10.9.0.0/24" in done.out
+    assert host.there("/opt/cni/bin/portmap")

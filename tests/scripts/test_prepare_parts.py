@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from support.host import Done, Host
 from support.specs import SECRET, SECRET_FILE, hosts, on_the_wire, spec
 
+from groundplane.registry import addon_of
 from groundplane.spec import Endpoint, Spec
+from groundplane.spec.addons import Chosen
 from lab.mirror.server import Running, running
 
 
@@ -134,6 +137,18 @@ def test_another_runc_restarts_nothing(started: Host) -> None:
     done = started.bash("runtime_apply", data)
     assert done.changes == ["/usr/local/bin/runc -> /opt/groundplane/runc/9.9.9/runc"]
     assert restarts(started) == []
+
+
+def test_a_network_that_brings_its_plugins_finds_none_of_ours(started: Host) -> None:
+    made = spec()
+    cluster = made.cluster.model_copy(update={"network": "calico"})
+    calico = replace(made, cluster=cluster, addons=[Chosen("calico", addon_of("calico").args())])
+    started.write("/opt/groundplane/cni-plugins/1.9.1/ptp", "", 0o755)
+    links = "runtime_links | grep -c /opt/cni/bin || true"
+    for each, found in ((made, "1"), (calico, "0")):
+        assert started.bash(links, on_the_wire(each, "node", "w1")).out.strip() == found
+    parts = [on_the_wire(each, "prepare", "w1")["parts"] for each in (made, calico)]
+    assert parts[0].keys() - parts[1].keys() == {"cni-plugins"}
 
 
 def test_another_containerd_restarts_it_once(started: Host) -> None:

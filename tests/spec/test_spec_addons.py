@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from support.specs import spec
 
 from groundplane.errors import SpecError
 from groundplane.registry import Addon
-from groundplane.spec import addons, load
+from groundplane.spec import Cluster, Host, addons, load
 from groundplane.spec import values as v
 from groundplane.spec.addons import (
     DEFAULT_STORAGE_CLASS,
@@ -26,6 +26,7 @@ from groundplane.spec.addons import (
     bgp_session,
     ordered,
 )
+from groundplane.spec.checks import Problem
 
 loading = sys.modules[load.__module__]  # the function hides its module
 
@@ -43,6 +44,11 @@ class Args(AddonArgs):
     def claims(self) -> list[Claim]:
         own = [DEFAULT_STORAGE_CLASS] if self.default else []
         return [*own, *map(bgp_session, self.routers)]
+
+    def clashes(self, cluster: Cluster, hosts: Sequence[Host]) -> Iterator[Problem]:
+        for index, router in enumerate(self.routers):
+            if router == cluster.endpoint.address:
+                yield Problem(("routers", index), "the cluster's endpoint", remedy="Another.")
 
 
 class Required(AddonArgs):
@@ -71,7 +77,7 @@ def entry(name: str, args: type = Args, **more: Any) -> Addon:
 
 
 KNOWN = [
-    entry("network", provides=[Need.POD_NETWORK], starts="api_ready"),
+    entry("calico", provides=[Need.POD_NETWORK], starts="api_ready"),
     entry("top", provides=[Need.METRICS], profile="minimal", uses=[Need.MONITOR_CRDS]),
     entry("disks", provides=[Need.BLOCK_STORAGE], profile="standard", uses=[Need.MONITOR_CRDS]),
     entry("folders", provides=[Need.BLOCK_STORAGE]),
@@ -136,8 +142,17 @@ def test_others_are_named_and_some_left_out(names: Names) -> None:
 
 
 def test_what_makes_nodes_ready_comes_first(names: Names) -> None:
-    addons = {"network": {}, "top": {}, "folders": {}}
-    assert names({"cluster/network": "none", "addons": addons}) == ["network", "folders", "top"]
+    addons = {"top": {}, "folders": {}}
+    assert names({"cluster/network": "calico", "addons": addons}) == ["calico", "folders", "top"]
+
+
+def test_a_network_that_is_an_addon_is_there_without_being_named(write: Write) -> None:
+    network = {"cluster/network": "calico"}
+    site = {"addons": {"calico": {"routers": ["192.0.2.1"]}}}
+    (one,) = load("metal", write({"platform": network, "site": site})).addons
+    assert (one.name, one.args) == ("calico", Args(routers=["192.0.2.1"]))
+    (one,) = load("metal", write({"platform": network})).addons
+    assert (one.name, one.args) == ("calico", Args())
 
 
 def test_each_waits_for_what_it_needs_and_uses_and_nothing_else() -> None:
@@ -236,12 +251,24 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         ],
     ),
     "a second pod network": (
-        {"addons": {"network": {}}},
+        {"addons": {"calico": {}}},
         {},
-        [
-            "platform.yaml: addons.network: the pod network: cluster.network and network both "
-            "bring it"
-        ],
+        ["platform.yaml: addons.calico: brings a pod network, and the cluster's is plain"],
+    ),
+    "a pod network that hosts are not told of": (
+        {"cluster/network": "none", "addons": {"calico": {}}},
+        {},
+        ["platform.yaml: addons.calico: brings a pod network, and the cluster's is none"],
+    ),
+    "the cluster's network left out": (
+        {"cluster/network": "calico", "addons": {"calico": False}},
+        {},
+        ["platform.yaml: cluster.network: the add-on calico is left out"],
+    ),
+    "what does not go with the cluster": (
+        {"addons": {"disks": {"routers": ["192.0.2.10"]}}},
+        {},
+        ["platform.yaml: addons.disks.routers.0: the cluster's endpoint"],
     ),
     "two default classes": (
         {"addons": {"disks": {"default": True}, "folders": {"default": True}}},

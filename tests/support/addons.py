@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pulumi
@@ -85,7 +86,7 @@ def installed(case: Case, **how: Any) -> dict[str, Resource]:
         provider = Provider("provider", kubeconfig=pulumi.Output.secret(PEM))
         buckets = {name: pulumi.Output.secret("canary-secret") for name in BUCKETS}
         buckets |= {name: pulumi.Output.secret("canary-secret") for name in given.args.buckets()}
-        ground = Ground(made, cluster, provider, case.entry, (ready,), buckets)
+        ground = Ground(made, cluster, provider, case.entry, ready, (ready,), buckets)
         component = case.entry.component(f"metal-{case.addon}", ground, given.args, None)
         _Ready("behind", {}, pulumi.ResourceOptions(depends_on=[component.ready]))
 
@@ -98,6 +99,11 @@ class Others:
 
     provides: frozenset[str]
     name: str = "others"
+
+    @property
+    def entry(self) -> SimpleNamespace:
+        """Where it lives."""
+        return SimpleNamespace(namespace="others")
 
     @property
     def args(self) -> AddonArgs:

@@ -13,7 +13,7 @@ from groundplane.ground import Ground, chart, namespace, objects, password
 from groundplane.registry import addon
 from groundplane.spec import values as v
 from groundplane.spec.addons import DEFAULT_STORAGE_CLASS, AddonArgs, Claim, Need
-from groundplane.spec.models import Model
+from groundplane.spec.model import Model
 
 __all__ = ["CsiChart", "CsiClass", "CsiSecret", "ExternalCsi", "ExternalCsiArgs"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pulumi
 from pydantic import Field
 
-from groundplane.ground import Ground, chart, namespace
+from groundplane.ground import Ground, chart, namespace, spread
 from groundplane.registry import addon
 from groundplane.spec.addons import AddonArgs, Need
 
@@ -66,14 +66,7 @@ def values(args: MetricsServerArgs, ground: Ground) -> dict[str, Any]:
         "args": flags,
         "replicas": ground.replicas,
         "podDisruptionBudget": {"enabled": not ground.lab, "minAvailable": 1},
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "metrics-server"}},
-            }
-        ],
+        "topologySpreadConstraints": [spread({"app.kubernetes.io/name": "metrics-server"})],
         "resources": {
             "requests": {"cpu": "20m", "memory": "64Mi"}
             if ground.lab

@@ -14,7 +14,7 @@ from groundplane.ground import Ground, chart, namespace, objects
 from groundplane.registry import addon
 from groundplane.spec import values as v
 from groundplane.spec.addons import DEFAULT_STORAGE_CLASS, AddonArgs, Claim, Need
-from groundplane.spec.models import Model
+from groundplane.spec.model import Model
 
 __all__ = ["Topolvm", "TopolvmArgs", "VolumeGroup"]
 

@@ -28,7 +28,7 @@ from groundplane.ground import (
 from groundplane.registry import addon
 from groundplane.spec import values as v
 from groundplane.spec.addons import AddonArgs, Need
-from groundplane.spec.models import Model
+from groundplane.spec.model import Model
 
 __all__ = ["Drill", "S3Location", "Schedule", "Velero", "VeleroArgs"]
 

@@ -84,8 +84,9 @@ def _backup_packages(spec: Spec, host: Host) -> list[str]:
 def _parts(spec: Spec, host: Host, arch: str) -> dict[str, Any]:
     versions = {
         **facts_of(spec.cluster).parts(spec, host),
-        "cni-plugins": spec.catalogue.default("cni-plugins"),
     }
+    if spec.cluster.reference_plugins:
+        versions["cni-plugins"] = spec.catalogue.default("cni-plugins")
     if host.role == "control-plane":
         versions["etcd"] = spec.catalogue.default("etcd")
     return {
@@ -128,7 +129,7 @@ def _runtime(spec: Spec, host: Host) -> dict[str, Any]:
     }
     return {
         **({} if brings_runtime else own),
-        "cni_plugins": catalogue.default("cni-plugins"),
+        "cni_plugins": catalogue.default("cni-plugins") if cluster.reference_plugins else None,
         "etcd": catalogue.default("etcd"),
         "cgroup_driver": cluster.kubelet.get("cgroupDriver", "systemd"),
         "restrict_oom_score_adj": cluster.containerd.restrict_oom_score_adj or None,

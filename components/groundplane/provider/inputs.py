@@ -472,7 +472,7 @@ class Cluster(TypedDict):
     endpoint: Endpoint
     """Where the cluster's API is reached."""
     network: NotRequired[str]
-    """`plain`: the reference CNI plugins, and a route on each host to each other's pods; the hosts share one network segment. `none`: you bring the pod network. It cannot change later."""
+    """`plain`: the reference CNI plugins, and a route on each host to each other's pods; the hosts share one network segment. `calico`: the add-on of that name, which is then there without being named. `none`: you bring the pod network. It cannot change later."""
     mirrors: NotRequired[Mirrors]
     """Where hosts fetch what they install."""
     proxy: NotRequired[Proxy]

@@ -17,7 +17,7 @@ from groundplane.errors import Finding
 from groundplane.registry import PROFILES, Addon, addon_names, addon_of
 from groundplane.spec.checks import Problem, did_you_mean
 from groundplane.spec.model import Model
-from groundplane.spec.models import Cluster
+from groundplane.spec.models import Cluster, Host
 from groundplane.spec.validate import partial
 from groundplane.spec.values import is_output
 
@@ -136,6 +136,11 @@ class AddonArgs(Model):
         """The fields of type Secret that it cannot do without."""
         return ()
 
+    def clashes(self, cluster: Cluster, hosts: Sequence[Host]) -> Iterable[Problem]:
+        """What of it does not go with this cluster; places are paths through its own keys. As in
+        `spec.checks`, what is wrong in the cluster itself is None here."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -169,12 +174,13 @@ def secret_key(name: str, field: str) -> str:
 
 def secrets() -> dict[str, str]:
     """The keys of all add-ons' secrets, and what each holds. It imports all add-ons."""
-    return {
-        secret_key(name, field): str(about.description)
-        for name in addon_names()
-        for field, about in addon_of(name).args.model_fields.items()
-        if about.exclude
-    }
+    found: dict[str, str] = {}
+    for name in addon_names():
+        args: type[AddonArgs] = addon_of(name).args
+        for field, about in args.model_fields.items():
+            if about.exclude:
+                found[secret_key(name, field)] = str(about.description)
+    return found
 
 
 def filled(
@@ -209,17 +215,18 @@ def in_profile(profile: str | None) -> list[str]:
 
 
 def choose(
-    profile: str | None, given: Mapping[Any, Any], found: list[Problem]
+    network: str, profile: str | None, given: Mapping[Any, Any], found: list[Problem]
 ) -> tuple[Chosen, ...]:
-    """The add-ons of a profile and those that are given with their arguments, as YAML has them;
-    `false` in place of arguments leaves one out. What is wrong with it goes to `found`."""
+    """The add-ons of a profile, the one that is the cluster's network, and those that are given
+    with their arguments, as YAML has them; `false` in place of arguments leaves one out. What is
+    wrong with it goes to `found`."""
     chosen, known = [], addon_names()
     for name in given:
         if name not in known:
             remedy = did_you_mean(str(name), known) or f"Known are {', '.join(known)}."
             at = ("addons", name)
             found.append(Problem(at, "there is no such add-on", "Nothing would install it", remedy))
-    for name in sorted({*in_profile(profile), *(name for name in given if name in known)}):
+    for name in sorted({*in_profile(profile), *({network, *given} & {*known})}):
         if given.get(name) is False:
             continue
         raw = {} if given.get(name) is None else given[name]
@@ -267,17 +274,22 @@ def _behind(one: Chosen, chosen: Iterable[Chosen]) -> set[str]:
     }
 
 
-def problems(chosen: Sequence[Chosen], cluster: Cluster) -> Iterator[Problem]:
+def problems(
+    chosen: Sequence[Chosen], cluster: Cluster, hosts: Sequence[Host]
+) -> Iterator[Problem]:
     """What cannot work together."""
     for check in CHECKS:
         yield from check(chosen, cluster)
+    for one in chosen:
+        for problem in one.args.clashes(cluster, hosts):
+            yield replace(problem, at=("addons", one.name, *problem.at))
 
 
-def check(chosen: Sequence[Chosen], cluster: Cluster) -> list[Finding]:
+def check(chosen: Sequence[Chosen], cluster: Cluster, hosts: Sequence[Host]) -> list[Finding]:
     """The same for a specification that a program makes."""
     return [
         Finding(".".join(map(str, problem.at)), problem.what, problem.why, problem.remedy)
-        for problem in problems(chosen, cluster)
+        for problem in problems(chosen, cluster, hosts)
     ]
 
 
@@ -297,11 +309,28 @@ def missing(chosen: Sequence[Chosen], cluster: Cluster) -> Iterator[Problem]:
             )
 
 
+def network(chosen: Sequence[Chosen], cluster: Cluster) -> Iterator[Problem]:
+    """The pod network is the one that the hosts are told of."""
+    brought = {one.name for one in chosen if Need.POD_NETWORK in one.provides}
+    for name in sorted(brought - {cluster.network}):
+        yield Problem(
+            ("addons", name),
+            f"brings a pod network, and the cluster's is {cluster.network}",
+            "The hosts would lay another beside it, or wait for nobody's",
+            f"Write `network: {name}` below cluster, or leave {name} out of addons.",
+        )
+    if cluster.network in addon_names() and cluster.network not in brought:
+        yield Problem(
+            ("cluster", "network"),
+            f"the add-on {cluster.network} is left out",
+            "No node would become Ready",
+            f"Give it its arguments below addons, or none, and no `{cluster.network}: false`.",
+        )
+
+
 def alone(chosen: Sequence[Chosen], cluster: Cluster) -> Iterator[Problem]:
     """What a cluster has once has one owner."""
     owners: dict[str, str] = {}
-    if cluster.network == "plain":
-        owners[Need.POD_NETWORK] = "cluster.network"
     for one in chosen:
         for need in sorted(one.provides & ALONE):
             owner = owners.setdefault(need, one.name)
@@ -353,4 +382,4 @@ def _circle(behind: Mapping[str, set[str]]) -> list[str]:
 
 
 Check = Callable[[Sequence[Chosen], Cluster], Iterator[Problem]]
-CHECKS: tuple[Check, ...] = (missing, alone, claimed, cycles)
+CHECKS: tuple[Check, ...] = (network, missing, alone, claimed, cycles)

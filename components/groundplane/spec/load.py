@@ -263,6 +263,8 @@ def _added(
     named, given = platform.get("addons"), own.get("addons")
     profile = platform.get("profile")
     there = set(named) if isinstance(named, dict) else set()
+    cluster = platform.get("cluster")
+    there |= {cluster.get("network")} if isinstance(cluster, dict) else set()
     if profile in PROFILES:
         there |= set(addons.in_profile(profile))
     for name in given if isinstance(given, dict) else ():
@@ -335,7 +337,7 @@ def _checked(
     ]
     cluster = _resolve_files(cluster, folder, found)
     cluster = _fill_secrets(cluster, secrets, found)
-    chosen, size = _addons(merged, cluster, secrets, found)
+    chosen, size = _addons(merged, cluster, hosts, secrets, found)
     met, notices, siblings = beside(hosts, cluster, where)
     found.sort(key=lambda problem: home(problem.at).line(problem.at))
     findings += [finding(problem) for problem in found]
@@ -348,6 +350,7 @@ def _checked(
 def _addons(
     merged: Mapping[str, Any],
     cluster: Cluster,
+    hosts: list[Host],
     secrets: Mapping[str, Any],
     found: list[Problem],
 ) -> tuple[tuple[addons.Chosen, ...], Any]:
@@ -365,12 +368,10 @@ def _addons(
         remedy = "Write a key for each, such as metrics-server: {}."
         found.append(Problem(("addons",), "not a mapping", "It holds add-ons by name", remedy))
         given = None
-    if given is None and said["profile"] is None:
-        return (), said["size"]
     wrong: list[Problem] = []
-    chosen = addons.choose(said["profile"], given or {}, wrong)
+    chosen = addons.choose(cluster.network, said["profile"], given or {}, wrong)
     found += wrong
-    found += _beyond(wrong, list(addons.problems(chosen, cluster)))
+    found += _beyond(wrong, list(addons.problems(chosen, cluster, hosts)))
     chosen = addons.filled(chosen, secrets, found)
     return (chosen if not wrong else ()), said["size"]
 

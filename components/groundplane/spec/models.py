@@ -585,9 +585,10 @@ class Cluster(Model):
     """The prefix length of each node's part of an IPv6 pod range. It cannot change later."""
     endpoint: Endpoint = Field(json_schema_extra=SITE)
     """Where the cluster's API is reached."""
-    network: Literal["plain", "none"] = Field(default="plain", json_schema_extra=PLATFORM)
+    network: Literal["plain", "calico", "none"] = Field(default="plain", json_schema_extra=PLATFORM)
     """`plain`: the reference CNI plugins, and a route on each host to each other's pods; the hosts
-    share one network segment. `none`: you bring the pod network. It cannot change later."""
+    share one network segment. `calico`: the add-on of that name, which is then there without being
+    named. `none`: you bring the pod network. It cannot change later."""
     mirrors: Mirrors = Field(default=Mirrors(), json_schema_extra=SITE)
     """Where hosts fetch what they install."""
     proxy: Proxy | None = Field(default=None, json_schema_extra=SITE)
@@ -647,6 +648,12 @@ class Cluster(Model):
             else self.node_cidr_mask_ipv6
             for cidr in self.pod_cidrs
         ]
+
+    @property
+    def reference_plugins(self) -> bool:
+        """Whether hosts hold the reference CNI plugins. A network that is an add-on brings them
+        along, and would write over them."""
+        return self.network in ("plain", "none")
 
     @property
     def direct(self) -> list[str]:

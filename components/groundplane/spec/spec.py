@@ -46,7 +46,7 @@ class Spec:
     def __post_init__(self) -> None:
         findings = check(self.hosts, self.cluster, self.catalogue)
         findings += guests.check(self.hosts, self.hypervisors, self.cluster, self.catalogue)
-        findings += check_addons(self.addons, self.cluster)
+        findings += check_addons(self.addons, self.cluster, self.hosts)
         if findings:
             raise SpecError(findings)
         object.__setattr__(self, "addons", ordered(self.addons))

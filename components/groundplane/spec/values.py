@@ -17,7 +17,7 @@ from datetime import date
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
 
 def show(value: object) -> str:
@@ -414,6 +414,17 @@ Uuid = Annotated[
             re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
             "{} is not a UUID",
             "Write one such as c2177883-f1bb-47f0-914d-32a22e3a8804, in lower case.",
+        )
+    ),
+]
+Asn = Annotated[int, Field(ge=1, le=4294967295)]
+Community = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            re.compile(r"\d{1,10}(:\d{1,10}){1,2}"),
+            "{} is not a BGP community",
+            "Write one such as 64512:100, or a large one such as 64512:100:1, in quotes.",
         )
     ),
 ]

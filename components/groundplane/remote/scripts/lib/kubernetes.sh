@@ -97,13 +97,14 @@ kubernetes_reset() {
   systemctl daemon-reload
 }
 
-# The kubelet and a kube-proxy in iptables mode leave chains behind that all begin with KUBE-.
+# The kubelet and a kube-proxy in iptables mode leave chains behind that all begin with KUBE-, and
+# Calico beside them such that begin with cali-.
 reset_kubelet_chains() {
   command -v "$1-save" >/dev/null || return 0
   local rules table
   rules=$("$1-save" 2>/dev/null) || return 0
-  grep -q KUBE- <<<"$rules" || return 0
-  grep -v KUBE- <<<"$rules" | "$1-restore"
+  grep -qE 'KUBE-|cali-' <<<"$rules" || return 0
+  grep -vE 'KUBE-|cali-' <<<"$rules" | "$1-restore"
   # Tables that iptables made for those chains and that now hold nothing do nothing.
   for table in mangle filter nat; do
     grep -qv ' ACCEPT$' <<<"$("$1" -t "$table" -S)" ||

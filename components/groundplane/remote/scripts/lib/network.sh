@@ -35,4 +35,24 @@ network_reset() {
   remove_paths /etc/systemd/system/groundplane-network.service \
     /etc/cni/net.d/10-groundplane.conflist
   "$(dirname "${BASH_SOURCE[0]}")/../plain-network" --remove
+  calico_reset
+}
+
+# What the add-on calico put on this host from inside its pods, and what its data plane leaves in
+# the kernel: otherwise the next cluster's kubelet would find a network that is no more.
+calico_reset() {
+  local family link
+  [ -e /opt/cni/bin/calico ] || return 0
+  for family in -4 -6; do
+    ip "$family" route flush proto bird 2>/dev/null || true
+    ip "$family" route flush proto 80 2>/dev/null || true
+  done
+  for link in vxlan.calico vxlan-v6.calico wireguard.cali wg-v6.cali bpfin.cali; do
+    ip link delete "$link" 2>/dev/null || true
+  done
+  nft delete table ip calico 2>/dev/null || true
+  nft delete table ip6 calico 2>/dev/null || true
+  remove_paths /etc/cni/net.d/{10-calico.conflist,calico-kubeconfig} /var/lib/calico \
+    /var/log/calico /run/calico \
+    /opt/cni/bin/{calico,calico-ipam,bandwidth,flannel,host-local,loopback,portmap,tuning}
 }

@@ -61,6 +61,8 @@ runtime_links() {
     echo "/usr/local/bin/$name $containerd/$name"
   done
   echo "/usr/local/bin/runc $PARTS/runc/$(data .runtime.runc)/runc"
+  # Some pod networks bring these along.
+  [ -n "$(data .runtime.cni_plugins)" ] || return 0
   for name in "$PARTS/cni-plugins/$(data .runtime.cni_plugins)"/*; do
     [ ! -x "$name" ] || echo "/opt/cni/bin/$(basename "$name") $name"
   done
