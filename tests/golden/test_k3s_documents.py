@@ -80,7 +80,7 @@ BOTH = {
 }
 CONTROL_PLANE = BOTH | {
     "founding.json": "config_file found",
-    "authentication.json": "authentication_configuration",
+    "anonymous.json": "anonymous_configuration",
     "audit.json": "audit_policy",
     "encryption.json": "encryption_configuration 1",
 }

@@ -48,7 +48,7 @@ class CsiSecret(Model):
 
     name: v.Name = Field(examples=["storage-backend"])
     """The name that the chart's values give, or the driver expects."""
-    key: v.Text = Field(examples=["password", "config"])
+    key: v.Text = Field(examples=["token", "config"])
     """The key that holds the stack's secret: a password, or a whole file."""
     plain: dict[v.Text, v.Text] = Field(default={}, examples=[{"username": "kubernetes"}])
     """Its other keys."""

@@ -177,9 +177,9 @@ def secrets() -> dict[str, str]:
     found: dict[str, str] = {}
     for name in addon_names():
         args: type[AddonArgs] = addon_of(name).args
-        for field, about in args.model_fields.items():
+        for key, about in args.model_fields.items():
             if about.exclude:
-                found[secret_key(name, field)] = str(about.description)
+                found[secret_key(name, key)] = str(about.description)
     return found
 
 

@@ -114,7 +114,7 @@ server_config() {
       # Ours are encrypted and leave the host; see backup.
       "etcd-disable-snapshots": true,
       "kube-apiserver-arg": ({
-        "authentication-config": "'"$OURS"'/authentication.json",
+        "authentication-config": "'"$OURS"'/anonymous.json",
         "encryption-provider-config": "'"$OURS"'/encryption.json",
         "encryption-provider-config-automatic-reload": "true"
       } + ($s.audit // {} | if .level == "none" then {} else {
@@ -131,7 +131,7 @@ server_config() {
 
 # K3s lets nobody in who has no name; those who ask whether it is ready have none: HAProxy, keepalived
 # and hosts that join.
-authentication_configuration() {
+anonymous_configuration() {
   jq -n '{apiVersion: "apiserver.config.k8s.io/v1", kind: "AuthenticationConfiguration",
     anonymous: {enabled: true,
       conditions: [{path: "/livez"}, {path: "/readyz"}, {path: "/healthz"}]}}'
@@ -241,7 +241,7 @@ k3s_files() {
   put_file "$OURS/kube-proxy.json" 0600 < <(kube_proxy_settings) || true
   put_file "$K3S_UNIT" 0644 < <(k3s_unit) || true
   ! is_control_plane || {
-    put_file "$OURS/authentication.json" 0600 < <(authentication_configuration) || true
+    put_file "$OURS/anonymous.json" 0600 < <(anonymous_configuration) || true
   }
 }
 
@@ -378,7 +378,7 @@ k3s_digest() {
     kube_proxy_settings
     containerd_settings
     k3s_unit
-    ! is_control_plane || { audit_policy; authentication_configuration; }
+    ! is_control_plane || { audit_policy; anonymous_configuration; }
   } | digest
 }
 
@@ -396,7 +396,7 @@ differences() {
     ! drifted "$file" || { echo settings; return; }
   done
   is_control_plane || return 0
-  for file in "$OURS/audit.json" "$OURS/authentication.json"; do
+  for file in "$OURS/audit.json" "$OURS/anonymous.json"; do
     ! drifted "$file" || { echo settings; return; }
   done
   same_file "$OURS/encryption.json" < <(encryption_configuration "$(data .encryption)") || echo settings
