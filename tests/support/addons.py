@@ -64,7 +64,7 @@ def cases() -> Iterator[Case]:
         for called, case in written.items():
             args = case.get("args", {})
             for size in ("production", "lab"):
-                for has in {(), tuple(sorted(Need(each) for each in entry.uses))}:
+                for has in dict.fromkeys([(), tuple(sorted(Need(each) for each in entry.uses))]):
                     yield Case(name, args, size, has, called)
 
 
