@@ -79,10 +79,9 @@ class Ground:
         """Whether something gives this; those that `use` it come after it."""
         return any(need in one.provides for one in self.spec.addons)
 
-    @property
-    def object_store(self) -> str | None:
-        """The URL, for pods, of the cluster's object store."""
-        return next(filter(None, (one.args.object_store() for one in self.spec.addons)), None)
+    def url(self, need: Need) -> str | None:
+        """The URL, for pods, of what gives this; None where nothing does."""
+        return next((url for one in self.spec.addons if (url := one.args.urls().get(need))), None)
 
     @property
     def erases(self) -> bool:
