@@ -7,6 +7,7 @@ secret reaches a chart as the name of a Secret.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,14 @@ from groundplane.spec import Spec
 from groundplane.spec.addons import Need
 
 __all__ = [
+    "ADDONS",
     "LOCKED",
     "NOBODY",
     "SMALL",
     "Ground",
     "account",
     "chart",
+    "data_source",
     "finish",
     "gate_check",
     "install",
@@ -273,6 +276,23 @@ def finish(
     return objects(parent, ground, documents[-1:], [after, *made])[0]
 
 
+def data_source(ground: Ground, kind: str, name: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """A data source of the cluster's Grafana, as the ConfigMap by which Grafana finds it; `more`
+    are its further fields, such as `url`. Its id is its kind."""
+    source = {"name": name, "type": kind, "uid": kind, "access": "proxy", **more}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"{kind}-data-source",
+            "namespace": ground.entry.namespace,
+            "labels": {"grafana_datasource": "1"},
+        },
+        # JSON is YAML.
+        "data": {f"{kind}.yaml": json.dumps({"apiVersion": 1, "datasources": [source]})},
+    }
+
+
 def password(
     parent: pulumi.Resource,
     ground: Ground,
@@ -465,6 +485,10 @@ def gate_check(
         },
     }
     return objects(parent, ground, [check], [*after, *rights])[0]
+
+
+ADDONS = {"namespaceSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "groundplane"}}}
+"""The pods of all add-ons, in a network policy: who may ask what asks nobody who they are."""
 
 
 def spread(labels: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pulumi
 from pydantic import Field
 
-from groundplane.ground import Ground, chart, namespace, network_policy, password
+from groundplane.ground import ADDONS, Ground, chart, namespace, network_policy, password
 from groundplane.registry import addon
 from groundplane.spec import values as v
 from groundplane.spec.addons import AddonArgs, Need
@@ -83,13 +83,9 @@ class KubePrometheusStack(pulumi.ComponentResource):
 def let_in() -> list[dict[str, Any]]:
     """The API server to the operator's webhook, everybody to Grafana, which asks who they are; and
     add-ons to Prometheus, which does not."""
-    addons = {"matchLabels": {"app.kubernetes.io/managed-by": "groundplane"}}
     return [
         {"ports": [{"port": port, "protocol": "TCP"} for port in (WEBHOOK, GRAFANA)]},
-        {
-            "from": [{"namespaceSelector": addons}],
-            "ports": [{"port": PROMETHEUS, "protocol": "TCP"}],
-        },
+        {"from": [ADDONS], "ports": [{"port": PROMETHEUS, "protocol": "TCP"}]},
     ]
 
 
