@@ -28,6 +28,7 @@ __all__ = [
     "Ground",
     "account",
     "chart",
+    "dashboard",
     "data_source",
     "finish",
     "gate_check",
@@ -280,16 +281,27 @@ def data_source(ground: Ground, kind: str, name: str, more: Mapping[str, Any]) -
     """A data source of the cluster's Grafana, as the ConfigMap by which Grafana finds it; `more`
     are its further fields, such as `url`. Its id is its kind."""
     source = {"name": name, "type": kind, "uid": kind, "access": "proxy", **more}
+    # JSON is YAML.
+    text = json.dumps({"apiVersion": 1, "datasources": [source]})
+    return _for_grafana(ground, "datasource", f"{kind}.yaml", text)
+
+
+def dashboard(ground: Ground, path: Path) -> dict[str, Any]:
+    """A dashboard of the cluster's Grafana, as the ConfigMap by which Grafana finds it, from a file
+    such as Grafana itself gives."""
+    return _for_grafana(ground, "dashboard", path.name, path.read_text(encoding="utf-8"))
+
+
+def _for_grafana(ground: Ground, what: str, key: str, text: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": f"{kind}-data-source",
+            "name": f"{ground.entry.name}-{what}",
             "namespace": ground.entry.namespace,
-            "labels": {"grafana_datasource": "1"},
+            "labels": {f"grafana_{what}": "1"},
         },
-        # JSON is YAML.
-        "data": {f"{kind}.yaml": json.dumps({"apiVersion": 1, "datasources": [source]})},
+        "data": {key: text},
     }
 
 

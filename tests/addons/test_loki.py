@@ -66,8 +66,13 @@ def test_only_add_ons_reach_it() -> None:
 
 
 def test_grafana_is_told_where_it_is() -> None:
-    found = one(Case("loki", has=(Need.MONITORING,)), "ConfigMap")
-    assert found["metadata"]["labels"] == {"grafana_datasource": "1"}
-    (source,) = json.loads(found["data"]["loki.yaml"])["datasources"]
+    told = {
+        label: r.inputs["data"]
+        for r in installed(Case("loki", has=(Need.MONITORING,))).values()
+        if r.inputs.get("kind") == "ConfigMap"
+        for label in r.inputs["metadata"]["labels"]
+    }
+    assert told.keys() == {"grafana_datasource", "grafana_dashboard"}
+    (source,) = json.loads(told["grafana_datasource"]["loki.yaml"])["datasources"]
     assert source["url"] == Case("loki").parsed.urls()[Need.LOGS] == "http://loki.loki.svc:3100"
     assert not [r for r in installed(Case("loki")).values() if r.inputs.get("kind") == "ConfigMap"]

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Any
 
 import pulumi
 from pydantic import Field
 
-from groundplane.ground import ADDONS, Ground, chart, namespace, network_policy, password
+from groundplane.ground import (
+    ADDONS,
+    Ground,
+    chart,
+    dashboard,
+    finish,
+    namespace,
+    network_policy,
+    password,
+)
 from groundplane.registry import addon
 from groundplane.spec import values as v
 from groundplane.spec.addons import AddonArgs, Need
@@ -18,6 +28,7 @@ __all__ = ["KubePrometheusStack", "KubePrometheusStackArgs"]
 
 NAME, SPACE = "kube-prometheus-stack", "monitoring"
 ADMIN = "grafana-admin"
+DASHBOARD = Path(__file__).with_name("kube_prometheus_stack.dashboard.json")
 WEBHOOK, GRAFANA, PROMETHEUS = 10250, 3000, 9090
 
 
@@ -73,9 +84,8 @@ class KubePrometheusStack(pulumi.ComponentResource):
         # Grafana's pod does not start without it.
         secret = password(self, ground, ADMIN, admin, after=[space])
         policy = network_policy(self, ground, ingress=let_in(), after=[space])
-        self.ready: pulumi.Resource = chart(
-            self, ground, NAME, values(args, ground), after=[secret, policy]
-        )
+        runs = chart(self, ground, NAME, values(args, ground), after=[secret, policy])
+        self.ready: pulumi.Resource = finish(self, ground, [dashboard(ground, DASHBOARD)], runs)
         """Once it is there monitors are read."""
         self.register_outputs({})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import pulumi
@@ -11,6 +12,7 @@ from groundplane.ground import (
     ADDONS,
     Ground,
     chart,
+    dashboard,
     data_source,
     finish,
     namespace,
@@ -25,6 +27,7 @@ __all__ = ["Loki", "LokiArgs"]
 
 NAME, PORT = "loki", 3100
 SECRET = "loki-bucket"
+DASHBOARD = Path(__file__).with_name("loki.dashboard.json")
 URL = f"http://{NAME}.{NAME}.svc:{PORT}"
 
 
@@ -89,8 +92,8 @@ class Loki(pulumi.ComponentResource):
             # Its pods read it when they start.
             before.append(password(self, ground, SECRET, keys, after=[space]))
         runs = chart(self, ground, NAME, values(args, ground), after=before)
-        source = data_source(ground, "loki", "Loki", {"url": URL})
-        made = [source] if ground.has(Need.MONITORING) else []
+        shown = [data_source(ground, "loki", "Loki", {"url": URL}), dashboard(ground, DASHBOARD)]
+        made = shown if ground.has(Need.MONITORING) else []
         self.ready: pulumi.Resource = finish(self, ground, made, runs)
         """Once it is there it takes logs."""
         self.register_outputs({})
