@@ -12,7 +12,7 @@ from groundplane.ground import Ground, chart, namespace, network_policy, spread
 from groundplane.registry import addon
 from groundplane.spec import values as v
 from groundplane.spec.addons import AddonArgs, Need
-from groundplane.spec.models import Model
+from groundplane.spec.model import Model
 
 __all__ = ["ArgoRollouts", "ArgoRolloutsArgs", "GatewayPlugin"]
 

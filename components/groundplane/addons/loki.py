@@ -88,7 +88,10 @@ class Loki(pulumi.ComponentResource):
         ingress = [{"from": [ADDONS], "ports": [{"port": PORT, "protocol": "TCP"}]}]
         before = [space, network_policy(self, ground, ingress=ingress, after=[space])]
         if args.bucket:
-            keys = {"AWS_ACCESS_KEY_ID": NAME, "AWS_SECRET_ACCESS_KEY": ground.buckets[NAME]}
+            keys: dict[str, Any] = {
+                "AWS_ACCESS_KEY_ID": NAME,
+                "AWS_SECRET_ACCESS_KEY": ground.buckets[NAME],
+            }
             # Its pods read it when they start.
             before.append(password(self, ground, SECRET, keys, after=[space]))
         runs = chart(self, ground, NAME, values(args, ground), after=before)

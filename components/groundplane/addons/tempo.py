@@ -83,7 +83,10 @@ class Tempo(pulumi.ComponentResource):
         ingress = [{"from": [ADDONS], "ports": ports}]
         before = [space, network_policy(self, ground, ingress=ingress, after=[space])]
         if args.bucket:
-            keys = {"AWS_ACCESS_KEY_ID": NAME, "AWS_SECRET_ACCESS_KEY": ground.buckets[NAME]}
+            keys: dict[str, Any] = {
+                "AWS_ACCESS_KEY_ID": NAME,
+                "AWS_SECRET_ACCESS_KEY": ground.buckets[NAME],
+            }
             # Its pod reads it when it starts.
             before.append(password(self, ground, SECRET, keys, after=[space]))
         runs = chart(self, ground, NAME, values(args, ground), after=before)
