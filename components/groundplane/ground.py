@@ -7,6 +7,7 @@ secret reaches a chart as the name of a Secret.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,15 @@ from groundplane.spec import Spec
 from groundplane.spec.addons import Need
 
 __all__ = [
+    "ADDONS",
     "LOCKED",
     "NOBODY",
     "SMALL",
     "Ground",
     "account",
     "chart",
+    "dashboard",
+    "data_source",
     "finish",
     "gate_check",
     "install",
@@ -79,10 +83,9 @@ class Ground:
         """Whether something gives this; those that `use` it come after it."""
         return any(need in one.provides for one in self.spec.addons)
 
-    @property
-    def object_store(self) -> str | None:
-        """The URL, for pods, of the cluster's object store."""
-        return next(filter(None, (one.args.object_store() for one in self.spec.addons)), None)
+    def url(self, need: Need) -> str | None:
+        """The URL, for pods, of what gives this; None where nothing does."""
+        return next((url for one in self.spec.addons if (url := one.args.urls().get(need))), None)
 
     @property
     def erases(self) -> bool:
@@ -272,6 +275,34 @@ def finish(
         return after
     made = objects(parent, ground, documents[:-1], [after])
     return objects(parent, ground, documents[-1:], [after, *made])[0]
+
+
+def data_source(ground: Ground, kind: str, name: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """A data source of the cluster's Grafana, as the ConfigMap by which Grafana finds it; `more`
+    are its further fields, such as `url`. Its id is its kind."""
+    source = {"name": name, "type": kind, "uid": kind, "access": "proxy", **more}
+    # JSON is YAML.
+    text = json.dumps({"apiVersion": 1, "datasources": [source]})
+    return _for_grafana(ground, "datasource", f"{kind}.yaml", text)
+
+
+def dashboard(ground: Ground, path: Path) -> dict[str, Any]:
+    """A dashboard of the cluster's Grafana, as the ConfigMap by which Grafana finds it, from a file
+    such as Grafana itself gives."""
+    return _for_grafana(ground, "dashboard", path.name, path.read_text(encoding="utf-8"))
+
+
+def _for_grafana(ground: Ground, what: str, key: str, text: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"{ground.entry.name}-{what}",
+            "namespace": ground.entry.namespace,
+            "labels": {f"grafana_{what}": "1"},
+        },
+        "data": {key: text},
+    }
 
 
 def password(
@@ -466,6 +497,10 @@ def gate_check(
         },
     }
     return objects(parent, ground, [check], [*after, *rights])[0]
+
+
+ADDONS = {"namespaceSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "groundplane"}}}
+"""The pods of all add-ons, in a network policy: who may ask what asks nobody who they are."""
 
 
 def spread(labels: Mapping[str, str]) -> dict[str, Any]:

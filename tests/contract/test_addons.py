@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.addons import Case, before, cases, installed
-from support.charts import FOLDER, kinds, short, without_kinds, wrong_object, wrong_values
+from support.charts import FOLDER, kinds, parts, short, without_kinds, wrong_object, wrong_values
 from support.program import CANARIES, SECRET, UNKNOWN, Resource
 
 from groundplane import registry
@@ -132,6 +132,7 @@ def test_a_chart_is_there_in_short_and_installed_as_its_hooks_want(name: str) ->
 def test_every_chart_in_short_is_used() -> None:
     """Or holds the custom kinds of one that is."""
     used = {source for name in NAMES for source in registry.addon_of(name).sources}
+    used |= {part for name in used for part in parts().get(name, {}).values()}
     assert {p.stem for p in FOLDER.glob("*.json") if not short(p.stem)["crds"]} <= used
 
 

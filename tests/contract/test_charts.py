@@ -136,6 +136,7 @@ def known(chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     charts.write(chart.parent, to, [])
     monkeypatch.setattr(held, "FOLDER", to)
     monkeypatch.setattr(held, "beside", lambda: {"greeter": {"extra": "read in a template"}})
+    monkeypatch.setattr(held, "parts", dict)
     for cached in (held.short, held.kinds):
         cached.cache_clear()
         monkeypatch.setattr(held, cached.__name__, cached.__wrapped__)

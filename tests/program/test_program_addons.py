@@ -69,7 +69,8 @@ from groundplane.spec.addons import Chosen, in_profile
 first = {}
 for case in cases():
     first.setdefault(case.addon, case.parsed)
-made = replace(spec(), addons=[Chosen(name, first[name]) for name in in_profile("full")])
+names = [*in_profile("full"), "local-path"]  # on which storage is for each stack to choose
+made = replace(spec(), addons=[Chosen(name, first[name]) for name in names])
 shared.survey = lambda _: blank(made)
 register(lambda: Platform("metal", made), preview=True, blank=True)
 # Not getrusage's, which begins with what the parent had.

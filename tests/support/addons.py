@@ -19,6 +19,12 @@ from support.program import PEM, Resource, register
 from support.specs import spec
 
 STORE = "http://store.example.svc:8333"
+URLS = {
+    Need.OBJECT_STORE: STORE,
+    Need.LOGS: "http://logs.example.svc:3100",
+    Need.TRACES: "http://traces.example.svc:4317",
+}
+"""Where others give these."""
 BUCKETS = ("logs", "traces")
 """Those that others ask for."""
 CASES = Path(__file__).parents[1] / "addons/cases"
@@ -108,15 +114,14 @@ class Others:
     @property
     def args(self) -> AddonArgs:
         """Its arguments."""
-        store = STORE if Need.OBJECT_STORE in self.provides else None
-        return _Store(url=store)
+        return _Given(there={need: URLS[need] for need in URLS if need in self.provides})
 
 
-class _Store(AddonArgs):
-    url: str | None
+class _Given(AddonArgs):
+    there: Mapping[Need, str]
 
-    def object_store(self) -> str | None:
-        return self.url
+    def urls(self) -> Mapping[Need, str]:
+        return self.there
 
 
 class _Ready(pulumi.CustomResource):

@@ -22,6 +22,12 @@ def short(name: str) -> dict[str, Any]:
 
 
 @cache
+def parts() -> dict[str, dict[str, str]]:
+    """Charts that others hold: chart -> key of its values -> the chart in short."""
+    return dict(yaml.safe_load((FOLDER / "parts.yaml").read_text()))
+
+
+@cache
 def beside() -> dict[str, dict[str, str]]:
     """Values that a chart takes although its defaults name them not: chart -> path -> reason."""
     return dict(yaml.safe_load((FOLDER / "beside.yaml").read_text()) or {})
@@ -36,12 +42,21 @@ def without_kinds() -> dict[str, str]:
 def wrong_values(name: str, values: Mapping[str, Any]) -> list[str]:
     """What of these values the chart does not know, or knows to be of another type."""
     chart = short(name)
-    found = list(_wrong(values, chart["values"], chart.get("schema"), beside().get(name, {}), ""))
+    tree = chart["values"]
+    for key, part in parts().get(name, {}).items():
+        tree = _merged(tree, {key: short(part)["values"]})
+    found = list(_wrong(values, tree, chart.get("schema"), beside().get(name, {}), ""))
     if "schema" in chart:
         # What it requires and defaults give is not for us to set.
         errors = Draft7Validator(_lenient(chart["schema"])).iter_errors(dict(values))
         found += [f"{error.json_path}: {error.message}" for error in errors]
     return found
+
+
+def _merged(one: Any, other: Any) -> Any:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one
+    return {**other, **{key: _merged(value, other.get(key)) for key, value in one.items()}}
 
 
 def _wrong(

@@ -127,9 +127,10 @@ class RookCephArgs(AddonArgs):
         """Two default classes, or two places for buckets, would be one too many."""
         return [DEFAULT_STORAGE_CLASS] * self.default + [BUCKETS] * self.object
 
-    def object_store(self) -> str | None:
+    def urls(self) -> dict[Need, str]:
         """Its gateway's service."""
-        return f"http://rook-ceph-rgw-{OBJECT}.{SPACE}.svc" if self.object else None
+        url = f"http://rook-ceph-rgw-{OBJECT}.{SPACE}.svc"
+        return {Need.OBJECT_STORE: url} if self.object else {}
 
     def erases(self) -> bool:
         """Only when told in full."""

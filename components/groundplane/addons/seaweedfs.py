@@ -37,9 +37,9 @@ class SeaweedfsArgs(AddonArgs):
         """Two places for buckets would be one too many."""
         return [BUCKETS]
 
-    def object_store(self) -> str:
+    def urls(self) -> dict[Need, str]:
         """Its gateway's service."""
-        return f"http://{NAME}-s3.{NAME}.svc:{S3}"
+        return {Need.OBJECT_STORE: f"http://{NAME}-s3.{NAME}.svc:{S3}"}
 
 
 @addon(

@@ -354,7 +354,7 @@ def locations(args: VeleroArgs, ground: Ground) -> list[dict[str, Any]]:
         store["caCert"] = base64.b64encode(at.ca.encode()).decode()
     made = [_location(OUTSIDE, at.url, at.region, store)]
     if args.in_cluster:
-        url = ground.object_store or ""
+        url = ground.url(Need.OBJECT_STORE) or ""
         made.append(_location(INSIDE, url, "us-east-1", {"bucket": NAME}))
     return made
 

@@ -123,9 +123,10 @@ class AddonArgs(Model):
         """The buckets that it asks of the cluster's object store."""
         return ()
 
-    def object_store(self) -> str | None:
-        """The URL, for pods, of the object store that it gives, which speaks S3."""
-        return None
+    def urls(self) -> Mapping[Need, str]:
+        """The URLs, for pods, of what it gives: of an object store that speaks S3, of stores that
+        take logs and traces."""
+        return {}
 
     def erases(self) -> bool:
         """Whether it is to erase what of it outlives the cluster. It then goes before the cluster
