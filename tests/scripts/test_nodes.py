@@ -210,7 +210,13 @@ def test_a_new_cluster_has_no_kube_proxy_to_restart(
 
 def proxy_pod(cluster: Cluster, node: str, ready: str) -> None:
     condition = {"type": "Ready", "status": ready}
-    cluster.add("Pod", node, spec={"nodeName": node}, status={"conditions": [condition]})
+    cluster.add(
+        "Pod",
+        node,
+        metadata={"labels": {"k8s-app": "kube-proxy"}},
+        spec={"nodeName": node},
+        status={"conditions": [condition]},
+    )
 
 
 def test_kube_proxy_is_awaited_on_each_node_that_is_to_be_ready(
