@@ -98,13 +98,13 @@ def blind(package: Path) -> None:
 
 
 def test_a_change_that_shuts_out_the_engine_heals_itself(stack: Stack) -> None:
-    before = {name: stack.shell(name, "nft list table inet groundplane-firewall") for name in ALL}
+    before = {name: stack.shell(name, "nft -s list table inet groundplane-firewall") for name in ALL}
     with stack.release(blind):
         stack.refused(
             "w1: the firewall's new rules are taken back",
             "Remedy: do cluster.firewall.ssh and the networks between let in",
         )
-    assert {n: stack.shell(n, "nft list table inet groundplane-firewall") for n in ALL} == before
+    assert {n: stack.shell(n, "nft -s list table inet groundplane-firewall") for n in ALL} == before
     guard(stack, *ALL)
     stack.up()
     assert stack.preview() == {}
