@@ -89,6 +89,10 @@ def test_shutting_oneself_out_is_refused(stack: Stack) -> None:
     stack.refused("w2 firewall firewall.ssh does not let in 198.18.0.1")
 
 
+# Without counters and what runs out.
+RULES = "nft -s list table inet groundplane-firewall"
+
+
 def blind(package: Path) -> None:
     """A release whose preflight does not see it, as with a router between that knows better."""
     path = package / "preflight.py"
@@ -98,13 +102,13 @@ def blind(package: Path) -> None:
 
 
 def test_a_change_that_shuts_out_the_engine_heals_itself(stack: Stack) -> None:
-    before = {name: stack.shell(name, "nft -s list table inet groundplane-firewall") for name in ALL}
+    before = {name: stack.shell(name, RULES) for name in ALL}
     with stack.release(blind):
         stack.refused(
             "w1: the firewall's new rules are taken back",
             "Remedy: do cluster.firewall.ssh and the networks between let in",
         )
-    assert {n: stack.shell(n, "nft -s list table inet groundplane-firewall") for n in ALL} == before
+    assert {name: stack.shell(name, RULES) for name in ALL} == before
     guard(stack, *ALL)
     stack.up()
     assert stack.preview() == {}
